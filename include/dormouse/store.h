@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h - the snapshot store: images of sandbox memory, kept in a few per cent of their size.
+ *
+ * A store keeps snapshots under names, in a directory or in memory files. Pages that are zero,
+ * equal to a stored page or similar to one cost nothing, a reference or a patch; the rest is
+ * compressed in small groups so that any single page can still be had on its own.
+ *
+ * Ownership:  dor_store_open() and friends give a handle that the caller closes; a snapshot
+ *             handle must be closed before its store. Strings in results belong to the result.
+ * Threads:    one handle, one thread at a time; different handles, any threads and processes.
+ *             One writer per store at a time (a second gets DOR_E_BUSY), any number of readers.
+ * Errors:     0 or a negative enum dor_errno; dor_err_message() has the words.
+ */
+#ifndef DORMOUSE_STORE_H
+#define DORMOUSE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dormouse/err.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DOR_NAME_BYTES_MAX 200
+#define DOR_SIDECARS_MAX 64
+
+/* SnapStore's region types: not mapped by the runtime, mapped read/execute, mapped writable. */
+enum dor_region_type { DOR_NRT = 0, DOR_RX_MAP = 1, DOR_W_MAP = 2, DOR_REGION_TYPES = 3 };
+
+/* How a page of a snapshot is kept. DOR_PAGE_REFERENCE is reserved for root images. */
+enum dor_page_kind {
+    DOR_PAGE_ZERO = 0,
+    DOR_PAGE_RAW = 1,
+    DOR_PAGE_PATCHED = 2,
+    DOR_PAGE_REFERENCE = 3,
+    DOR_PAGE_KINDS = 4
+};
+
+struct dor_store;
+struct dor_snapshot;
+
+/* ------------------------------------------------------------------ options, opening */
+
+/*
+ * Options are name/value pairs as in options.def ("codec=lz4", "rx_map.chunk_bytes=64KiB").
+ * dor_store_options_help() prints the table. Values given at creation are kept in the store as its
+ * defaults; values given at open hold for that handle.
+ */
+struct dor_options;
+DOR_PUBLIC DOR_MUST_CHECK int dor_options_new(struct dor_options **ret);
+DOR_PUBLIC void dor_options_free(struct dor_options *options);
+/* DOR_E_USAGE for an unknown name or a value out of range; the message says which values are fine. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_options_set(
+    struct dor_options *options, const char *name, const char *value);
+/* Calls VISIT for each option: name, default, unit and one line of text. */
+DOR_PUBLIC void dor_options_each(
+    void (*visit)(void *context, const char *name, const char *preset, const char *unit,
+        const char *text),
+    void *context);
+
+enum dor_open_mode { DOR_OPEN_READ, DOR_OPEN_WRITE };
+
+/* Make an empty store in DIRECTORY (made if missing). DOR_E_EXISTS when a store is there. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_create(
+    const char *directory, const struct dor_options *options);
+/*
+ * Open the store in DIRECTORY. DOR_OPEN_WRITE takes the writer's lock (DOR_E_BUSY when another
+ * process has it) and clears what a killed writer left. DOR_E_NOT_FOUND: no store there;
+ * DOR_E_UNSUPPORTED: a store of another format version; DOR_E_CORRUPT: damaged catalog.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_open(const char *directory, enum dor_open_mode mode,
+    const struct dor_options *options, struct dor_store **ret);
+/* A store whose files are memory files (memfd): same interface, gone when closed. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_open_memory(
+    const struct dor_options *options, struct dor_store **ret);
+DOR_PUBLIC void dor_store_close(struct dor_store *store);
+
+/* ------------------------------------------------------------------ put */
+
+/* Called now and then with bytes done; a return other than 0 stops the work with DOR_E_BUSY. */
+typedef int dor_progress_fn(void *context, uint64_t done_bytes, uint64_t total_bytes);
+
+struct dor_sidecar {
+    const char *name; /* plain file name, as checked by dor_name_check() */
+    const void *data;
+    size_t size_bytes;
+};
+
+struct dor_put {
+    int image_fd;         /* a regular file, or a memfd; read with pread, holes are zeros */
+    const char *domain;   /* trust domain, NULL = "default": pages are shared only inside one */
+    const char *parent;   /* snapshot of the same domain to prefer as base, or NULL */
+    bool replace;         /* replace a snapshot of the same name, atomically */
+    const uint8_t *region_types; /* one enum dor_region_type per page, or NULL = all NRT */
+    const struct dor_sidecar *sidecars;
+    size_t sidecar_count;
+    dor_progress_fn *progress;
+    void *progress_context;
+};
+
+struct dor_kind_bytes {
+    uint64_t logical_bytes;
+    uint64_t zero_bytes;    /* logical bytes of zero pages */
+    uint64_t exact_bytes;   /* logical bytes of pages equal to one stored before */
+    uint64_t patched_bytes; /* logical bytes of pages stored as patches */
+    uint64_t raw_bytes;     /* logical bytes of pages stored plain */
+    uint64_t reference_bytes; /* logical bytes of pages found in root images */
+    uint64_t patched_stored_bytes; /* what the new patches take in segments */
+    uint64_t raw_stored_bytes;     /* what the new plain pages take in segments */
+};
+
+struct dor_put_result {
+    struct dor_kind_bytes total;
+    struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
+    uint64_t added_bytes; /* growth of the store's files, all metadata included */
+};
+
+/* 0, or DOR_E_USAGE with words: 1 to 200 bytes, no '/', no control characters, valid UTF-8, not "." or "..". */
+DOR_PUBLIC DOR_MUST_CHECK int dor_name_check(const char *name);
+/*
+ * Store the image under NAME; on return it is on disk. DOR_E_EXISTS: the name is taken and replace
+ * is not set; DOR_E_NOT_FOUND: no such parent; DOR_E_USAGE: an empty or unaligned image, a bad name;
+ * DOR_E_NO_SPACE, DOR_E_IO: the store is as before.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_put(struct dor_store *store, const char *name,
+    const struct dor_put *put, struct dor_put_result *ret);
+
+/* ------------------------------------------------------------------ reading */
+
+struct dor_snapshot_info {
+    char name[DOR_NAME_BYTES_MAX + 1];
+    char domain[DOR_NAME_BYTES_MAX + 1];
+    char parent[DOR_NAME_BYTES_MAX + 1]; /* as given to put; empty when none */
+    uint64_t id;
+    uint64_t created_ns; /* realtime */
+    uint64_t woken_ns;   /* last get or open for reading that was recorded; 0 = never */
+    uint64_t logical_bytes;
+    uint64_t recipe_bytes; /* the snapshot's own file: recipe and sidecars */
+    uint64_t sidecar_count;
+    struct dor_put_result put; /* as it was when put */
+};
+
+/* Calls VISIT once per snapshot in name order; a non-zero return of VISIT ends the walk with it. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_list(struct dor_store *store,
+    int (*visit)(void *context, const struct dor_snapshot_info *info), void *context);
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_open(
+    struct dor_store *store, const char *name, struct dor_snapshot **ret);
+DOR_PUBLIC void dor_snapshot_close(struct dor_snapshot *snapshot);
+DOR_PUBLIC const struct dor_snapshot_info *dor_snapshot_info(const struct dor_snapshot *snapshot);
+/* Kind and region type of page PAGE_INDEX (< logical_bytes / 4096). */
+DOR_PUBLIC enum dor_page_kind dor_snapshot_page_kind(
+    const struct dor_snapshot *snapshot, uint64_t page_index);
+DOR_PUBLIC enum dor_region_type dor_snapshot_page_region_type(
+    const struct dor_snapshot *snapshot, uint64_t page_index);
+/* One page, verified, into PAGE (4096 bytes). */
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_page(
+    struct dor_snapshot *snapshot, uint64_t page_index, void *page);
+/*
+ * The whole image, verified, to the empty file FD: zero pages become holes. Not synced.
+ * On an error the file holds no wrong bytes, only missing ones.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_write_image(struct dor_snapshot *snapshot, int fd,
+    dor_progress_fn *progress, void *progress_context);
+/* Sidecar INDEX (< sidecar_count): verified copy in malloc'ed memory, the caller frees. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_sidecar(struct dor_snapshot *snapshot,
+    size_t index, char name[DOR_NAME_BYTES_MAX + 1], void **ret_data, size_t *ret_size_bytes);
+
+/* ------------------------------------------------------------------ explain, stat */
+
+struct dor_explain_sharer {
+    char name[DOR_NAME_BYTES_MAX + 1];
+    uint64_t shared_bytes; /* stored bytes used by both */
+};
+
+struct dor_explain {
+    struct dor_kind_bytes total;
+    struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
+    uint64_t recipe_bytes;
+    uint64_t exclusive_bytes; /* stored bytes that only this snapshot uses, recipe included */
+    uint64_t shared_bytes;    /* stored bytes that others use too */
+    uint64_t freed_bytes;     /* what rm and gc would give back: exclusive bytes in whole groups */
+    struct dor_explain_sharer *sharers; /* most shared first */
+    size_t sharer_count;
+};
+
+/*
+ * What NAME is made of now. Kinds count the snapshot's pages: exact = a page whose stored page is
+ * used by an earlier page or snapshot; stored bytes of a group are split evenly over its pages.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_explain(
+    struct dor_store *store, const char *name, struct dor_explain *ret);
+DOR_PUBLIC void dor_explain_fini(struct dor_explain *explain);
+
+struct dor_stat_type {
+    uint64_t raw_pages, patched_pages; /* stored pages */
+    uint64_t raw_bytes, patched_bytes; /* what they take in segments */
+    uint64_t table_bytes;
+    uint64_t segments, groups;
+};
+
+struct dor_stat {
+    uint64_t snapshots, domains;
+    uint64_t logical_bytes;
+    uint64_t stored_bytes; /* all files of the store */
+    uint64_t segment_bytes, table_bytes, recipe_bytes, index_bytes, catalog_bytes;
+    uint64_t pages_by_kind[DOR_PAGE_KINDS]; /* over all snapshots' recipes as they were put */
+    uint64_t exact_pages;
+    struct dor_stat_type by_region_type[DOR_REGION_TYPES];
+};
+
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_stat(struct dor_store *store, struct dor_stat *ret);
+
+/* ------------------------------------------------------------------ upkeep */
+
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_remove(struct dor_store *store, const char *name);
+
+struct dor_gc {
+    bool squeeze;             /* re-pack what was not woken lately at a higher level */
+    uint64_t squeeze_age_ns;  /* lately: woken or put less than this ago */
+    uint64_t work_bytes_max;  /* stop after rewriting about this much; 0 = no limit */
+    dor_progress_fn *progress;
+    void *progress_context;
+};
+
+struct dor_gc_result {
+    uint64_t before_bytes, after_bytes;
+    uint64_t dead_pages, live_pages;
+    uint64_t rewritten_segments;
+    bool complete; /* false: work_bytes_max or progress ended it early; call again */
+};
+
+/* Give back what no recipe uses. Readers go on; a kill at any point loses nothing. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_gc(
+    struct dor_store *store, const struct dor_gc *gc, struct dor_gc_result *ret);
+
+/* One finding of check: FILE is the store's file, DETAIL says what and where. */
+struct dor_finding {
+    const char *file;
+    const char *detail;
+    const char *snapshot; /* affected snapshot, NULL when none or not known */
+};
+
+struct dor_check {
+    bool repair; /* rebuild indexes, move damaged files and snapshots to quarantine/ */
+    void (*report)(void *context, const struct dor_finding *finding);
+    void *report_context;
+    dor_progress_fn *progress;
+    void *progress_context;
+};
+
+struct dor_check_result {
+    uint64_t findings;
+    uint64_t snapshots, damaged_snapshots, quarantined_snapshots;
+    uint64_t groups, pages, bytes; /* verified */
+};
+
+/* Reads and verifies everything. 0 even with findings (see ret->findings); an error when it could not look. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_check(
+    struct dor_store *store, const struct dor_check *check, struct dor_check_result *ret);
+/*
+ * The same for a store that dor_store_open() refuses (damaged catalog, leftovers): opens DIRECTORY,
+ * checks, and with check->repair brings it back to a state that opens.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_check_directory(
+    const char *directory, const struct dor_check *check, struct dor_check_result *ret);
+
+/*
+ * Copy snapshot NAME of SOURCE into TARGET (opened for writing) as TARGET_NAME by moving whole
+ * groups as they are: nothing is decoded and encoded again. Groups that TARGET has are not copied.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_copy(struct dor_store *source, const char *name,
+    struct dor_store *target, const char *target_name, struct dor_put_result *ret);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fetch.c - batch reading in two sweeps. First the patch groups that are needed, in file order, keeping the
+ * patches; then the plain groups, in file order: each plain page serves every item that is it or is
+ * patched from it. So a group is read, verified and decoded once per batch whatever the image's order.
+ */
+#include "store/fetch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/size.h"
+#include "chunk/digest.h"
+#include "chunk/patch.h"
+#include "store/store_priv.h"
+
+#define READ_AHEAD_BYTES (256u << 10)
+
+/* What one item needs from a plain page. */
+struct need {
+    uint64_t plain_key; /* type << 48 | serial of the plain page: the sweep's order */
+    uint64_t tag;
+    uint64_t place;
+    uint64_t patch_offset; /* in the kept patches */
+    uint32_t patch_bytes;  /* 0 = the page itself */
+    uint32_t digest;       /* of the patched page */
+    const struct chunk_slides *slides;
+};
+
+/* Reads groups of one segment, ahead when they follow each other. */
+struct sweep {
+    struct dor_store *store;
+    uint32_t domain;
+    unsigned stream;
+    struct store_page_at at;
+    const struct store_group *decoded; /* group in store->plain, NULL when none */
+    const struct store_group *failed;
+    uint8_t *ahead;
+    const struct store_segment *ahead_segment;
+    uint64_t ahead_offset, ahead_bytes, next_offset, step_bytes;
+};
+
+static const struct chunk_slides no_slides;
+
+static const struct chunk_slides *
+group_slides(const struct store_page_at *at)
+{
+    return at->group->slides == 0 ? &no_slides : &at->segment->table->slides[at->group->slides - 1];
+}
+
+/* Stored bytes of the sweep's group, read ahead while groups are neighbours. */
+static int
+sweep_bytes(struct sweep *sweep, const uint8_t **ret)
+{
+    const struct store_segment *segment = sweep->at.segment;
+    const struct store_group *group = sweep->at.group;
+    uint64_t end = group->offset + group->stored_bytes;
+    bool held = sweep->ahead_segment == segment && group->offset >= sweep->ahead_offset &&
+        end <= sweep->ahead_offset + sweep->ahead_bytes;
+    if (!held) {
+        bool follows = sweep->ahead_segment == segment && group->offset >= sweep->next_offset &&
+            group->offset - sweep->next_offset < READ_AHEAD_BYTES / 4;
+        sweep->step_bytes =
+            follows ? base_min_u64(READ_AHEAD_BYTES, sweep->step_bytes * 4 + 4096) : 0;
+        uint64_t want = base_max_u64(group->stored_bytes, sweep->step_bytes);
+        want = base_min_u64(want, segment->size_bytes - group->offset);
+        sweep->ahead_segment = NULL;
+        int err =
+            base_file_pread(segment->fd, sweep->ahead, want, group->offset, segment->name);
+        if (err != 0)
+            return err;
+        sweep->ahead_segment = segment;
+        sweep->ahead_offset = group->offset;
+        sweep->ahead_bytes = want;
+    }
+    sweep->next_offset = end;
+    *ret = sweep->ahead + (group->offset - sweep->ahead_offset);
+    return 0;
+}
+
+/* True when the page is in the group that is decoded already; most are. */
+static bool
+sweep_stays(struct sweep *sweep, unsigned stream, uint64_t serial)
+{
+    if (sweep->decoded == NULL || sweep->stream != stream)
+        return false;
+    uint64_t row = store_table_find(sweep->at.segment->table, serial);
+    if (row < sweep->decoded->first_page ||
+        row - sweep->decoded->first_page >= sweep->decoded->page_count)
+        return false;
+    sweep->at.row = row;
+    return true;
+}
+
+/* Make sweep->at the page SERIAL of STREAM with its group decoded in store->plain. */
+static int
+sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
+{
+    if (sweep_stays(sweep, stream, serial))
+        return 0;
+    sweep->decoded = NULL;
+    sweep->stream = stream;
+    int err = store_locate(sweep->store, sweep->domain, stream, serial, &sweep->at);
+    if (err != 0)
+        return err;
+    if (sweep->at.group == sweep->failed)
+        return dor_fail(DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
+            (unsigned long long)sweep->at.group->offset);
+    const uint8_t *stored = NULL;
+    err = sweep_bytes(sweep, &stored);
+    if (err == 0)
+        err = store_group_decode(
+            sweep->store, sweep->at.segment, sweep->at.group, stored, sweep->store->plain);
+    if (err != 0)
+        sweep->failed = sweep->at.group;
+    else
+        sweep->decoded = sweep->at.group;
+    return err;
+}
+
+static int
+by_place(const void *left, const void *right)
+{
+    uint64_t l = ((const struct store_fetch_item *)left)->place;
+    uint64_t r = ((const struct store_fetch_item *)right)->place;
+    return (l > r) - (l < r);
+}
+
+static int
+by_plain(const void *left, const void *right)
+{
+    const struct need *l = left;
+    const struct need *r = right;
+    if (l->plain_key != r->plain_key)
+        return l->plain_key < r->plain_key ? -1 : 1;
+    return (l->tag > r->tag) - (l->tag < r->tag);
+}
+
+/* Turn ITEM into NEED; a patched item's patch is copied to PATCHES. */
+static int
+find_need(struct sweep *sweep, const struct store_fetch_item *item, struct base_buf *patches,
+    struct need *need)
+{
+    uint64_t type = store_place_type(item->place);
+    uint64_t serial = store_place_serial(item->place);
+    *need = (struct need){.tag = item->tag, .place = item->place};
+    if (store_place_kind(item->place) == DOR_PAGE_RAW) {
+        need->plain_key = type << STORE_SERIAL_BITS | serial;
+        return 0;
+    }
+    int err = sweep_to(sweep, store_place_stream(item->place), serial);
+    if (err != 0)
+        return err;
+    const struct store_table *table = sweep->at.segment->table;
+    uint64_t row = sweep->at.row;
+    need->plain_key = type << STORE_SERIAL_BITS | table->bases[row];
+    need->patch_offset = patches->size_bytes;
+    need->patch_bytes = store_table_page_bytes(table, sweep->at.group, row);
+    need->digest = table->digests[row];
+    need->slides = group_slides(&sweep->at);
+    return base_buf_append(
+        patches, sweep->store->plain + table->offsets[row], need->patch_bytes);
+}
+
+static int
+bad_digest(const struct store_page_at *at)
+{
+    return dor_fail(DOR_E_CORRUPT, "%s: a page of the group at %llu does not match its digest",
+        at->segment->name, (unsigned long long)at->group->offset);
+}
+
+/* The page that NEED asks for: in the decoded group, or made in PATCHED. */
+static int
+make_page(struct sweep *sweep, const struct need *need, const uint8_t *patches, uint8_t *patched,
+    const uint8_t **ret)
+{
+    unsigned type = (unsigned)(need->plain_key >> STORE_SERIAL_BITS);
+    const struct store_group *before = sweep->decoded;
+    uint64_t row_before = sweep->at.row;
+    int err = sweep_to(
+        sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, need->plain_key & STORE_SERIAL_MAX);
+    if (err != 0)
+        return err;
+    const struct store_table *table = sweep->at.segment->table;
+    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
+    bool verified = before == sweep->decoded && row_before == sweep->at.row;
+    if (!verified) {
+        uint64_t digest = chunk_digest(plain, DOR_PAGE_BYTES);
+        if (chunk_page_digest(digest) != table->digests[sweep->at.row])
+            return bad_digest(&sweep->at);
+    }
+    *ret = plain;
+    if (need->patch_bytes == 0)
+        return 0;
+    err = chunk_patch_apply(
+        need->slides, patches + need->patch_offset, need->patch_bytes, plain, patched);
+    if (err != 0)
+        return dor_fail_wrap("page patched from %s", sweep->at.segment->name);
+    if (chunk_page_digest(chunk_digest(patched, DOR_PAGE_BYTES)) != need->digest)
+        return bad_digest(&sweep->at);
+    *ret = patched;
+    return 0;
+}
+
+/* Sweep the patch groups: NEEDS of all items that could be found. */
+static int
+find_needs(struct sweep *sweep, struct store_fetch_item *items, size_t count, struct need *needs,
+    size_t *ret_count, struct base_buf *patches, store_fetch_fn *visit, void *context)
+{
+    size_t found = 0;
+    qsort(items, count, sizeof *items, by_place);
+    for (size_t i = 0; i < count; i++) {
+        dor_assert(store_place_is_stored(items[i].place));
+        int err = find_need(sweep, &items[i], patches, &needs[found]);
+        if (err == DOR_E_NO_MEMORY)
+            return err;
+        if (err == 0)
+            found++;
+        else if ((err = visit(context, items[i].tag, items[i].place, NULL)) != 0)
+            return err;
+    }
+    *ret_count = found;
+    return 0;
+}
+
+static int
+visit_needs(struct sweep *sweep, struct need *needs, size_t count, const uint8_t *patches,
+    store_fetch_fn *visit, void *context)
+{
+    uint8_t patched[DOR_PAGE_BYTES];
+    qsort(needs, count, sizeof *needs, by_plain);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *page = NULL;
+        int err = make_page(sweep, &needs[i], patches, patched, &page);
+        if (err != 0)
+            page = NULL;
+        err = visit(context, needs[i].tag, needs[i].place, page);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+int
+store_fetch(struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
+    store_fetch_fn *visit, void *context)
+{
+    AUTO_BUF struct base_buf patches = {0};
+    AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
+    AUTO_FREE uint8_t *ahead = base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
+    if (needs == NULL || ahead == NULL)
+        return DOR_E_NO_MEMORY;
+    struct sweep sweep = {.store = store, .domain = domain, .ahead = ahead};
+    size_t need_count = 0;
+    int err =
+        find_needs(&sweep, items, count, needs, &need_count, &patches, visit, context);
+    if (err != 0)
+        return err;
+    sweep.decoded = NULL;
+    return visit_needs(&sweep, needs, need_count, patches.data, visit, context);
+}
+
+int
+store_fetch_page(struct dor_store *store, uint32_t domain, uint64_t place, uint8_t *page)
+{
+    struct store_page_at at;
+    uint8_t patch[DOR_PAGE_BYTES];
+    uint32_t patch_bytes = 0;
+    uint32_t digest = 0;
+    const struct chunk_slides *slides = NULL;
+    unsigned type = store_place_type(place);
+    uint64_t serial = store_place_serial(place);
+    int err;
+    if (store_place_kind(place) == DOR_PAGE_PATCHED) {
+        err = store_locate(store, domain, store_place_stream(place), serial, &at);
+        if (err == 0)
+            err = store_segment_read_group(
+                store, at.segment, at.group, store->stored, store->plain);
+        if (err != 0)
+            return err;
+        patch_bytes = store_table_page_bytes(at.segment->table, at.group, at.row);
+        memcpy(patch, store->plain + at.segment->table->offsets[at.row], patch_bytes);
+        digest = at.segment->table->digests[at.row];
+        slides = group_slides(&at);
+        serial = at.segment->table->bases[at.row];
+    }
+    err = store_locate(
+        store, domain, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, serial, &at);
+    if (err == 0)
+        err = store_segment_read_group(store, at.segment, at.group, store->stored, store->plain);
+    if (err != 0)
+        return err;
+    const uint8_t *plain = store->plain + at.segment->table->offsets[at.row];
+    if (patch_bytes == 0) {
+        digest = at.segment->table->digests[at.row];
+        memcpy(page, plain, DOR_PAGE_BYTES);
+    } else {
+        err = chunk_patch_apply(slides, patch, patch_bytes, plain, page);
+        if (err != 0)
+            return err;
+    }
+    return chunk_page_digest(chunk_digest(page, DOR_PAGE_BYTES)) == digest ? 0 : bad_digest(&at);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fetch.h - reads many pages at once, in the order that decodes every group once: what put uses for bases,
+ * get for a whole image, check for everything.
+ *
+ * Ownership:  pages given to the callback are borrowed until it returns.
+ * Threads:    as the store.
+ * Errors:     a page that cannot be read is reported to the callback with page = NULL and its
+ *             error recorded; a callback's non-zero return ends the fetch with it.
+ */
+#ifndef DOR_STORE_FETCH_H
+#define DOR_STORE_FETCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dormouse/err.h>
+
+struct dor_store;
+
+struct store_fetch_item {
+    uint64_t place; /* of a stored page: raw or patched */
+    uint64_t tag;   /* for the callback */
+};
+
+typedef int store_fetch_fn(void *context, uint64_t tag, uint64_t place, const uint8_t *page);
+
+/* Calls VISIT once per item, in the order of the pages' storage. ITEMS are re-ordered. */
+DOR_MUST_CHECK int store_fetch(struct dor_store *store, uint32_t domain,
+    struct store_fetch_item *items, size_t count, store_fetch_fn *visit, void *context);
+
+/* One stored page into PAGE (4096 bytes), verified, with no sorting and no cache. */
+DOR_MUST_CHECK int store_fetch_page(
+    struct dor_store *store, uint32_t domain, uint64_t place, uint8_t *page);
+
+#endif

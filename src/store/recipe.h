@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recipe.h - the flat list of places of a snapshot's pages, and the snapshot file that holds it
+ * together with the sidecars and what the catalog knows of the snapshot.
+ *
+ * Ownership:  a recipe owns its arrays.
+ * Threads:    plain values.
+ * Errors:     DOR_E_CORRUPT for damaged files, DOR_E_UNSUPPORTED for another version, DOR_E_NO_MEMORY.
+ */
+#ifndef DOR_STORE_RECIPE_H
+#define DOR_STORE_RECIPE_H
+
+#include "base/mem.h"
+#include "store/catalog.h"
+
+struct store_sidecar_row {
+    char name[DOR_NAME_BYTES_MAX + 1];
+    uint64_t offset, stored_bytes, plain_bytes; /* in the snapshot file */
+    uint64_t digest;
+    unsigned codec;
+};
+
+struct store_recipe {
+    uint64_t page_count;
+    uint64_t *places;
+    struct store_sidecar_row *sidecars;
+    size_t sidecar_count;
+    struct store_snapshot_entry entry; /* as written in the file, for rebuilding a catalog */
+};
+
+void store_recipe_fini(struct store_recipe *recipe);
+
+/* The places as bytes: about a byte per run of neighbours. */
+DOR_MUST_CHECK int store_places_encode(
+    const uint64_t *places, uint64_t page_count, struct base_buf *buf);
+DOR_MUST_CHECK int store_places_decode(
+    const void *data, size_t size_bytes, uint64_t *places, uint64_t page_count);
+
+/* The bytes of a snapshot file. */
+DOR_MUST_CHECK int store_recipe_encode(const struct store_snapshot_entry *entry, const uint64_t *places,
+    const struct dor_sidecar *sidecars, size_t sidecar_count, const uint8_t uuid[16],
+    struct base_buf *buf);
+/* Read the snapshot file FD without the sidecars' bytes. UUID is the store's; NAME is for messages. */
+DOR_MUST_CHECK int store_recipe_read(
+    int fd, const char *name, const uint8_t uuid[16], struct store_recipe *ret);
+
+#endif

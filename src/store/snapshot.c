@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * snapshot.c - an open snapshot: its recipe in memory, pages and the whole image on demand.
+ *
+ * A reader holds no lock. gc may move pages to other segments and remove the old files while a reader
+ * works; places stay true, so a reader that misses a file reads the catalog again and goes on. Only a snapshot
+ * that was removed (and collected) under the reader's feet is lost to it, with an error that says so.
+ */
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/size.h"
+#include "chunk/digest.h"
+#include "store/fetch.h"
+#include "store/recipe.h"
+#include "store/snapshot.h"
+#include "store/store_priv.h"
+
+#define BATCH_PAGES 65536 /* places fetched together by write_image */
+#define OUT_PAGES 64      /* neighbouring pages written together */
+
+struct dor_snapshot {
+    struct dor_store *store;
+    uint32_t domain;
+    struct store_recipe recipe;
+    struct dor_snapshot_info info;
+};
+
+int
+store_snapshot_read_recipe(struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct store_recipe *ret)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    store_snapshot_file_name(entry->info.id, name);
+    int err = store_medium_open(store->medium, name, false, &fd);
+    if (err == DOR_E_NOT_FOUND)
+        err = dor_fail(DOR_E_CORRUPT, "%s is missing", name);
+    if (err == 0)
+        err = store_recipe_read(fd, name, store->catalog->uuid, ret);
+    if (err == 0 && ret->page_count != entry->info.logical_bytes / DOR_PAGE_BYTES) {
+        store_recipe_fini(ret);
+        err = dor_fail(DOR_E_CORRUPT, "%s and the catalog do not agree", name);
+    }
+    return err;
+}
+
+int
+dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret)
+{
+    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
+    int err = 0;
+    if (entry == NULL && !store->writable) {
+        /* Perhaps it was put after this handle was opened. */
+        err = store_reload(store);
+        entry = err != 0 ? NULL : store_catalog_snapshot(store->catalog, name);
+    }
+    if (err != 0)
+        return err;
+    if (entry == NULL)
+        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
+    struct dor_snapshot *snapshot = base_zalloc(sizeof *snapshot);
+    if (snapshot == NULL)
+        return DOR_E_NO_MEMORY;
+    snapshot->store = store;
+    snapshot->domain = entry->domain;
+    snapshot->info = entry->info;
+    err = store_snapshot_read_recipe(store, entry, &snapshot->recipe);
+    if (err != 0) {
+        base_free(snapshot);
+        return dor_fail_wrap("snapshot %s", name);
+    }
+    store_note_woken(store, &snapshot->info);
+    *ret = snapshot;
+    return 0;
+}
+
+void
+dor_snapshot_close(struct dor_snapshot *snapshot)
+{
+    if (snapshot == NULL)
+        return;
+    store_recipe_fini(&snapshot->recipe);
+    base_free(snapshot);
+}
+
+const struct dor_snapshot_info *
+dor_snapshot_info(const struct dor_snapshot *snapshot)
+{
+    return &snapshot->info;
+}
+
+enum dor_page_kind
+dor_snapshot_page_kind(const struct dor_snapshot *snapshot, uint64_t page_index)
+{
+    dor_assert(page_index < snapshot->recipe.page_count);
+    return (enum dor_page_kind)store_place_kind(snapshot->recipe.places[page_index]);
+}
+
+enum dor_region_type
+dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page_index)
+{
+    dor_assert(page_index < snapshot->recipe.page_count);
+    return (enum dor_region_type)store_place_type(snapshot->recipe.places[page_index]);
+}
+
+/* The change time of its file says when a snapshot was last woken; failing to set it harms nothing. */
+static void
+set_woken(const struct dor_snapshot *snapshot)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    store_snapshot_file_name(snapshot->info.id, name);
+    if (store_medium_open(snapshot->store->medium, name, false, &fd) == 0)
+        (void)!futimens(fd, NULL);
+}
+
+/* A reader's second chance: the catalog as it is now, if the snapshot is still in it. */
+static bool
+catch_up(struct dor_snapshot *snapshot)
+{
+    struct dor_store *store = snapshot->store;
+    uint64_t generation = store->catalog->generation;
+    if (store->writable || store_reload(store) != 0 || store->catalog->generation == generation)
+        return false;
+    const struct store_snapshot_entry *entry =
+        store_catalog_snapshot(store->catalog, snapshot->info.name);
+    return entry != NULL && entry->info.id == snapshot->info.id;
+}
+
+int
+dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page)
+{
+    if (page_index >= snapshot->recipe.page_count)
+        return dor_fail(DOR_E_USAGE, "snapshot %s has %llu pages", snapshot->info.name,
+            (unsigned long long)snapshot->recipe.page_count);
+    uint64_t place = snapshot->recipe.places[page_index];
+    if (!store_place_is_stored(place)) {
+        memset(page, 0, DOR_PAGE_BYTES);
+        return 0;
+    }
+    int err = store_fetch_page(snapshot->store, snapshot->domain, place, page);
+    if (err == DOR_E_CORRUPT && catch_up(snapshot))
+        err = store_fetch_page(snapshot->store, snapshot->domain, place, page);
+    if (err != 0)
+        return dor_fail_wrap("snapshot %s: page %llu", snapshot->info.name,
+            (unsigned long long)page_index);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the whole image */
+
+struct image_writer {
+    struct dor_snapshot *snapshot;
+    int fd;
+    uint64_t failed_page;
+    uint64_t first_page, page_count; /* waiting in the buffer */
+    uint8_t *buffer;
+};
+
+static int
+flush_pages(struct image_writer *writer)
+{
+    if (writer->page_count == 0)
+        return 0;
+    int err = base_file_pwrite(writer->fd, writer->buffer, writer->page_count * DOR_PAGE_BYTES,
+        writer->first_page * DOR_PAGE_BYTES, "the image");
+    writer->page_count = 0;
+    return err;
+}
+
+static int
+visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
+{
+    struct image_writer *writer = context;
+    (void)place;
+    if (page == NULL) {
+        writer->failed_page = tag;
+        return base_err_record()->code;
+    }
+    if (writer->page_count == OUT_PAGES ||
+        (writer->page_count > 0 && tag != writer->first_page + writer->page_count)) {
+        int err = flush_pages(writer);
+        if (err != 0)
+            return err;
+    }
+    if (writer->page_count == 0)
+        writer->first_page = tag;
+    memcpy(writer->buffer + writer->page_count++ * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
+    return 0;
+}
+
+static int
+write_batch(struct image_writer *writer, uint64_t first, uint64_t end,
+    struct store_fetch_item *items)
+{
+    const struct store_recipe *recipe = &writer->snapshot->recipe;
+    size_t count = 0;
+    for (uint64_t i = first; i < end; i++)
+        if (store_place_is_stored(recipe->places[i]))
+            items[count++] = (struct store_fetch_item){recipe->places[i], i};
+    writer->failed_page = UINT64_MAX;
+    int err = store_fetch(writer->snapshot->store, writer->snapshot->domain, items, count,
+        visit_page, writer);
+    return err != 0 ? err : flush_pages(writer);
+}
+
+/* A batch, and once more after catching up with gc: rewriting the same pages does no harm. */
+static int
+write_batch_surely(struct image_writer *writer, uint64_t first, uint64_t end,
+    struct store_fetch_item *items)
+{
+    int err = write_batch(writer, first, end, items);
+    if (err == DOR_E_CORRUPT && catch_up(writer->snapshot)) {
+        writer->page_count = 0;
+        err = write_batch(writer, first, end, items);
+    }
+    if (err != 0 && writer->failed_page != UINT64_MAX)
+        return dor_fail_wrap("snapshot %s: page %llu", writer->snapshot->info.name,
+            (unsigned long long)writer->failed_page);
+    return err;
+}
+
+static int
+write_batches(struct image_writer *writer, struct store_fetch_item *items,
+    dor_progress_fn *progress, void *progress_context)
+{
+    uint64_t pages = writer->snapshot->recipe.page_count;
+    for (uint64_t first = 0; first < pages; first += BATCH_PAGES) {
+        if (progress != NULL &&
+            progress(progress_context, first * DOR_PAGE_BYTES, pages * DOR_PAGE_BYTES) != 0)
+            return dor_fail(DOR_E_BUSY, "get was stopped");
+        int err = write_batch_surely(
+            writer, first, base_min_u64(pages, first + BATCH_PAGES), items);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+int
+dor_snapshot_write_image(
+    struct dor_snapshot *snapshot, int fd, dor_progress_fn *progress, void *progress_context)
+{
+    uint64_t size_bytes = 0;
+    int err = base_file_size(fd, "the image", &size_bytes);
+    if (err == 0 && size_bytes != 0)
+        err = dor_fail(DOR_E_USAGE, "the image must be written to an empty file");
+    if (err == 0)
+        err = base_file_truncate(fd, snapshot->info.logical_bytes, "the image");
+    if (err != 0)
+        return err;
+    AUTO_FREE uint8_t *buffer = base_alloc_pages(OUT_PAGES);
+    AUTO_FREE struct store_fetch_item *items = base_array(
+        base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
+    if (buffer == NULL || items == NULL)
+        return DOR_E_NO_MEMORY;
+    struct image_writer writer = {.snapshot = snapshot, .fd = fd, .buffer = buffer};
+    err = write_batches(&writer, items, progress, progress_context);
+    if (err == 0)
+        set_woken(snapshot);
+    return err;
+}
+
+/* ------------------------------------------------------------------ sidecars */
+
+static int
+read_stored_sidecar(struct dor_snapshot *snapshot, const struct store_sidecar_row *row,
+    uint8_t *stored)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    store_snapshot_file_name(snapshot->info.id, name);
+    int err = store_medium_open(snapshot->store->medium, name, false, &fd);
+    if (err == 0)
+        err = base_file_pread(fd, stored, row->stored_bytes, row->offset, name);
+    if (err == 0 && chunk_digest(stored, row->stored_bytes) != row->digest)
+        err = dor_fail(DOR_E_CORRUPT, "snapshot %s: sidecar %s: bad checksum in %s",
+            snapshot->info.name, row->name, name);
+    return err;
+}
+
+int
+dor_snapshot_read_sidecar(struct dor_snapshot *snapshot, size_t index,
+    char name[DOR_NAME_BYTES_MAX + 1], void **ret_data, size_t *ret_size_bytes)
+{
+    if (index >= snapshot->recipe.sidecar_count)
+        return dor_fail(DOR_E_USAGE, "snapshot %s has %zu sidecars", snapshot->info.name,
+            snapshot->recipe.sidecar_count);
+    const struct store_sidecar_row *row = &snapshot->recipe.sidecars[index];
+    AUTO_FREE uint8_t *stored = base_alloc(row->stored_bytes);
+    AUTO_FREE uint8_t *plain = base_alloc(row->plain_bytes);
+    if (stored == NULL || plain == NULL)
+        return DOR_E_NO_MEMORY;
+    int err = read_stored_sidecar(snapshot, row, stored);
+    if (err == 0)
+        err = chunk_decompress(snapshot->store->coder, row->codec, stored, row->stored_bytes,
+            plain, row->plain_bytes);
+    if (err != 0)
+        return err;
+    memcpy(name, row->name, sizeof row->name);
+    *ret_size_bytes = row->plain_bytes;
+    *ret_data = TAKE(plain);
+    return 0;
+}

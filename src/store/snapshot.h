@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * snapshot.h - reading a snapshot's recipe, for the verbs that walk all snapshots.
+ *
+ * Ownership:  the caller calls store_recipe_fini().
+ * Threads:    as the store.
+ * Errors:     DOR_E_CORRUPT when the file is missing, damaged or not what the catalog says.
+ */
+#ifndef DOR_STORE_SNAPSHOT_H
+#define DOR_STORE_SNAPSHOT_H
+
+#include "store/recipe.h"
+
+struct dor_store;
+
+DOR_MUST_CHECK int store_snapshot_read_recipe(struct dor_store *store,
+    const struct store_snapshot_entry *entry, struct store_recipe *ret);
+
+#endif
