@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check.c - reads and verifies everything a store holds, and repairs what can be.
+ *
+ * Per domain: every segment's header, frames and groups; every plain page against its digest; every patch
+ * applied to its base and checked; then every snapshot: recipe, sidecars, and that each page it names is there and
+ * good. Bad pages are bits in a usage map, so what a damaged group means for snapshots is known by name.
+ *
+ * Repair moves damaged snapshot files aside ("bad.<file>") and drops them from the catalog, writes segments anew
+ * without their bad pages, and moves segments aside that cannot be read at all. It never changes a good page.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/size.h"
+#include "chunk/digest.h"
+#include "store/fetch.h"
+#include "store/rebuild.h"
+#include "store/repack.h"
+#include "store/snapshot.h"
+
+#define BATCH_PAGES 65536
+
+struct checker {
+    struct dor_store *store;
+    const struct dor_check *check;
+    struct dor_check_result *result;
+    uint32_t domain;
+    struct store_usage good;      /* pages that are there and verified */
+    struct store_usage bad;       /* pages that are there and damaged */
+    uint64_t done_bytes, total_bytes;
+    bool stopped;
+};
+
+static void
+report(struct checker *checker, const char *file, const char *detail, const char *snapshot)
+{
+    struct dor_finding finding = {.file = file, .detail = detail, .snapshot = snapshot};
+    checker->result->findings++;
+    if (checker->check->report != NULL)
+        checker->check->report(checker->check->report_context, &finding);
+}
+
+static int
+report_progress(struct checker *checker, uint64_t bytes)
+{
+    const struct dor_check *check = checker->check;
+    checker->done_bytes += bytes;
+    if (check->progress != NULL &&
+        check->progress(check->progress_context, checker->done_bytes, checker->total_bytes) != 0)
+        return dor_fail(DOR_E_BUSY, "check was stopped");
+    return 0;
+}
+
+/* Errors that are about the store's bytes become findings; the others end the check. */
+static bool
+is_finding(int err)
+{
+    return err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED || err == DOR_E_IO ||
+        err == DOR_E_NOT_FOUND;
+}
+
+/* ------------------------------------------------------------------ segments */
+
+static void
+mark_group(struct checker *checker, unsigned stream, const struct store_table *table,
+    const struct store_group *group, struct store_usage *usage)
+{
+    (void)checker;
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++)
+        store_usage_mark(usage, stream, table->serials[i]);
+}
+
+/* A plain group: its digest, then each page's. */
+static void
+check_raw_pages(struct checker *checker, const struct store_segment_entry *entry,
+    const struct store_group *group)
+{
+    const struct store_table *table = entry->loaded->table;
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++) {
+        uint64_t digest = chunk_digest(checker->store->plain + table->offsets[i], DOR_PAGE_BYTES);
+        bool good = chunk_page_digest(digest) == table->digests[i];
+        store_usage_mark(
+            good ? &checker->good : &checker->bad, entry->stream, table->serials[i]);
+        if (!good)
+            report(checker, entry->loaded->name, "a page does not match its digest", NULL);
+    }
+}
+
+static int
+check_group(struct checker *checker, const struct store_segment_entry *entry,
+    const struct store_group *group)
+{
+    struct dor_store *store = checker->store;
+    const struct store_table *table = entry->loaded->table;
+    int err = store_segment_read_group(
+        store, entry->loaded, group, store->stored, store->plain);
+    checker->result->groups++;
+    checker->result->pages += group->page_count;
+    checker->result->bytes += group->stored_bytes;
+    if (err != 0 && !is_finding(err))
+        return err;
+    if (err != 0) {
+        report(checker, entry->loaded->name, dor_err_message(), NULL);
+        mark_group(checker, entry->stream, table, group, &checker->bad);
+    } else if (!table->patches) {
+        check_raw_pages(checker, entry, group);
+    }
+    return report_progress(checker, group->stored_bytes);
+}
+
+/* A patched page that was made and matches its digest; NULL when it could not be. */
+static int
+visit_patched(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
+{
+    struct checker *checker = context;
+    (void)tag;
+    unsigned stream = store_place_stream(place);
+    uint64_t serial = store_place_serial(place);
+    if (page != NULL) {
+        store_usage_mark(&checker->good, stream, serial);
+        return 0;
+    }
+    int err = base_err_record()->code;
+    if (!is_finding(err))
+        return err;
+    /* A bad group or base was reported already; one line for each of its pages helps nobody. */
+    store_usage_mark(&checker->bad, stream, serial);
+    return 0;
+}
+
+static int
+check_patches(struct checker *checker, const struct store_segment_entry *entry)
+{
+    const struct store_table *table = entry->loaded->table;
+    unsigned stream = entry->stream;
+    AUTO_FREE struct store_fetch_item *items = base_array(
+        base_min_u64(table->page_count, BATCH_PAGES) + 1, sizeof *items);
+    if (items == NULL)
+        return DOR_E_NO_MEMORY;
+    for (uint64_t row = 0; row < table->page_count;) {
+        size_t count = 0;
+        for (; row < table->page_count && count < BATCH_PAGES; row++)
+            if (!store_usage_has(&checker->bad, stream, table->serials[row]))
+                items[count++] =
+                    (struct store_fetch_item){store_stream_place(stream, table->serials[row]), row};
+        int err = store_fetch(
+            checker->store, checker->domain, items, count, visit_patched, checker);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+static int
+check_segment(struct checker *checker, struct store_segment_entry *entry)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    int err = store_segment_load(checker->store, entry);
+    if (err != 0 && !is_finding(err))
+        return err;
+    if (err != 0) {
+        store_segment_file_name(entry->id, name);
+        report(checker, name, dor_err_message(), NULL);
+        return 0;
+    }
+    const struct store_table *table = entry->loaded->table;
+    for (uint64_t g = 0; g < table->group_count; g++) {
+        err = check_group(checker, entry, &table->groups[g]);
+        if (err != 0)
+            return err;
+    }
+    return table->patches ? check_patches(checker, entry) : 0;
+}
+
+static int
+check_segments(struct checker *checker)
+{
+    /* Plain pages come before the patches that need them: streams are ordered so. */
+    for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
+        struct store_segment_entry *first;
+        size_t count = store_catalog_stream(
+            checker->store->catalog, checker->domain, stream, &first);
+        for (size_t i = 0; i < count; i++) {
+            int err = check_segment(checker, &first[i]);
+            if (err != 0)
+                return err;
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ snapshots */
+
+/* Pages the recipe names that are not there in good state. */
+static uint64_t
+count_lost(const struct checker *checker, const struct store_recipe *recipe)
+{
+    uint64_t lost = 0;
+    for (uint64_t i = 0; i < recipe->page_count; i++) {
+        uint64_t place = recipe->places[i];
+        lost += store_place_is_stored(place) &&
+            !store_usage_has(
+                &checker->good, store_place_stream(place), store_place_serial(place));
+    }
+    return lost;
+}
+
+static int
+check_sidecars(struct checker *checker, const char *name)
+{
+    struct dor_snapshot *snapshot;
+    int err = dor_snapshot_open(checker->store, name, &snapshot);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < dor_snapshot_info(snapshot)->sidecar_count && err == 0; i++) {
+        char sidecar[DOR_NAME_BYTES_MAX + 1];
+        void *data = NULL;
+        size_t size_bytes;
+        err = dor_snapshot_read_sidecar(snapshot, i, sidecar, &data, &size_bytes);
+        base_free(data);
+    }
+    dor_snapshot_close(snapshot);
+    return err;
+}
+
+/* 0 with *RET_BAD, or an error that ends the check. */
+static int
+check_snapshot(
+    struct checker *checker, const struct store_snapshot_entry *entry, bool *ret_bad)
+{
+    char file[STORE_FILE_NAME_BYTES];
+    char detail[160];
+    struct store_recipe recipe = {0};
+    store_snapshot_file_name(entry->info.id, file);
+    checker->result->snapshots++;
+    *ret_bad = true;
+    int err = store_snapshot_read_recipe(checker->store, entry, &recipe);
+    if (err == 0) {
+        uint64_t lost = count_lost(checker, &recipe);
+        store_recipe_fini(&recipe);
+        if (lost > 0) {
+            snprintf(detail, sizeof detail, "%llu of its pages are damaged or missing",
+                (unsigned long long)lost);
+            report(checker, file, detail, entry->info.name);
+            return 0;
+        }
+        err = check_sidecars(checker, entry->info.name);
+    }
+    if (err != 0 && !is_finding(err))
+        return err;
+    if (err != 0)
+        report(checker, file, dor_err_message(), entry->info.name);
+    else
+        *ret_bad = false;
+    return report_progress(checker, entry->info.recipe_bytes);
+}
+
+/* Keep the file under another name and drop the snapshot; the catalog is saved by the caller. */
+static int
+quarantine_snapshot(struct checker *checker, size_t index)
+{
+    struct store_catalog *catalog = checker->store->catalog;
+    char file[STORE_FILE_NAME_BYTES];
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    char name[DOR_NAME_BYTES_MAX + 1];
+    store_snapshot_file_name(catalog->snapshots[index].info.id, file);
+    memcpy(name, catalog->snapshots[index].info.name, sizeof name);
+    snprintf(aside, sizeof aside, "bad.%s", file);
+    store_catalog_snapshot_remove(catalog, name);
+    int err = store_catalog_save(checker->store->medium, catalog);
+    if (err == 0)
+        err = store_medium_rename(checker->store->medium, file, aside);
+    if (err == DOR_E_NOT_FOUND)
+        err = 0;
+    if (err == 0)
+        checker->result->quarantined_snapshots++;
+    return err;
+}
+
+static int
+check_snapshots(struct checker *checker)
+{
+    struct store_catalog *catalog = checker->store->catalog;
+    for (size_t i = 0; i < catalog->snapshot_count;) {
+        bool bad = false;
+        int err = catalog->snapshots[i].domain == checker->domain
+            ? check_snapshot(checker, &catalog->snapshots[i], &bad)
+            : 0;
+        checker->result->damaged_snapshots += bad;
+        if (err == 0 && bad && checker->check->repair)
+            err = quarantine_snapshot(checker, i);
+        else
+            i++;
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ repair of segments */
+
+static bool
+has_bad_pages(const struct checker *checker, const struct store_segment_entry *entry)
+{
+    const struct store_table *table = entry->loaded->table;
+    for (uint64_t i = 0; i < table->page_count; i++)
+        if (store_usage_has(&checker->bad, entry->stream, table->serials[i]))
+            return true;
+    return false;
+}
+
+static int
+put_segment_aside(struct checker *checker, uint32_t id)
+{
+    struct dor_store *store = checker->store;
+    char file[STORE_FILE_NAME_BYTES];
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    store_segment_file_name(id, file);
+    snprintf(aside, sizeof aside, "bad.%s", file);
+    store_catalog_segment_remove(store->catalog, id);
+    int err = store_catalog_save(store->medium, store->catalog);
+    if (err == 0)
+        err = store_medium_rename(store->medium, file, aside);
+    return err == DOR_E_NOT_FOUND ? 0 : err;
+}
+
+static int
+repair_segments(struct checker *checker)
+{
+    struct store_repack repack = {.keep = &checker->good, .waste_percent = 1};
+    store_packing_from_options(&checker->store->options, &repack.packing);
+    for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
+        struct store_segment_entry *first;
+        size_t count = store_catalog_stream(
+            checker->store->catalog, checker->domain, stream, &first);
+        AUTO_FREE uint32_t *ids = base_array(count + 1, sizeof *ids);
+        if (ids == NULL)
+            return DOR_E_NO_MEMORY;
+        for (size_t i = 0; i < count; i++)
+            ids[i] = first[i].id;
+        for (size_t i = 0; i < count; i++) {
+            struct store_segment_entry *entry =
+                store_catalog_segment(checker->store->catalog, ids[i]);
+            int err = 0;
+            if (entry->loaded == NULL)
+                err = put_segment_aside(checker, ids[i]);
+            else if (has_bad_pages(checker, entry))
+                err = store_repack_segment(checker->store, ids[i], &repack);
+            if (err != 0)
+                return err;
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ all */
+
+static int
+check_domain(struct checker *checker, uint32_t domain)
+{
+    checker->domain = domain;
+    int err = store_usage_init(&checker->good, checker->store, domain);
+    if (err == 0)
+        err = store_usage_init(&checker->bad, checker->store, domain);
+    if (err == 0)
+        err = check_segments(checker);
+    if (err == 0)
+        err = check_snapshots(checker);
+    if (err == 0 && checker->check->repair)
+        err = repair_segments(checker);
+    store_usage_fini(&checker->good);
+    store_usage_fini(&checker->bad);
+    return err;
+}
+
+int
+dor_store_check(
+    struct dor_store *store, const struct dor_check *check, struct dor_check_result *ret)
+{
+    struct dor_check_result result = {0};
+    struct checker checker = {.store = store, .check = check, .result = &result};
+    int err = check->repair ? store_require_writable(store) : 0;
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < store->catalog->segment_count; i++)
+        checker.total_bytes += store->catalog->segments[i].size_bytes;
+    for (size_t i = 0; i < store->catalog->snapshot_count; i++)
+        checker.total_bytes += store->catalog->snapshots[i].info.recipe_bytes;
+    /* What was read before may have been damaged since. */
+    store_forget_segments(store);
+    store_forget_indexes(store);
+    for (uint32_t i = 0; i < store->catalog->domain_count && err == 0; i++)
+        err = check_domain(&checker, i);
+    if (check->repair) {
+        store_forget_segments(store);
+        store_forget_indexes(store);
+    }
+    if (err != 0)
+        return check->repair ? store_roll_back(store, err) : err;
+    *ret = result;
+    return 0;
+}
+
+int
+dor_store_check_directory(
+    const char *directory, const struct dor_check *check, struct dor_check_result *ret)
+{
+    struct dor_store *store;
+    uint64_t found = 0;
+    enum dor_open_mode mode = check->repair ? DOR_OPEN_WRITE : DOR_OPEN_READ;
+    int err = dor_store_open(directory, mode, NULL, &store);
+    if (err == DOR_E_CORRUPT || (err == DOR_E_NOT_FOUND && check->repair)) {
+        struct dor_finding finding = {.file = STORE_CATALOG_NAME, .detail = dor_err_message()};
+        if (check->report != NULL)
+            check->report(check->report_context, &finding);
+        found = 1;
+        if (!check->repair) {
+            *ret = (struct dor_check_result){.findings = 1};
+            return 0;
+        }
+        err = store_rebuild_catalog(directory);
+        if (err == 0)
+            err = dor_store_open(directory, mode, NULL, &store);
+    }
+    if (err != 0)
+        return err;
+    err = dor_store_check(store, check, ret);
+    if (err == 0)
+        ret->findings += found;
+    dor_store_close(store);
+    return err;
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rebuild.c - a catalog from what files say of themselves. Segment headers name store, stream and a digest of the
+ * domain; frames are found by their magic and proved by their checksum; snapshot files hold what the
+ * catalog held of them. Pages of a put that was never committed may come back, unused, for gc to take.
+ */
+#include "store/rebuild.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/le.h"
+#include "base/mem.h"
+#include "base/size.h"
+#include "chunk/digest.h"
+#include "store/recipe.h"
+#include "store/segment.h"
+#include "store/store_priv.h"
+
+#define SCAN_BYTES (4u << 20)
+
+struct rebuild {
+    struct store_medium *medium;
+    struct store_catalog *catalog;
+    struct chunk_coder *coder;
+    bool have_uuid;
+    uint64_t *snapshot_ids;
+    size_t snapshot_count;
+    uint32_t *segment_ids;
+    size_t segment_count;
+};
+
+static int
+note_file(const char *name, void *context)
+{
+    struct rebuild *rebuild = context;
+    unsigned long long id;
+    char rest;
+    if (sscanf(name, "snap.%16llx%c", &id, &rest) == 1) {
+        uint64_t *ids = base_realloc_array(
+            rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
+        if (ids == NULL)
+            return DOR_E_NO_MEMORY;
+        rebuild->snapshot_ids = ids;
+        ids[rebuild->snapshot_count++] = id;
+    } else if (sscanf(name, "seg.%8llx%c", &id, &rest) == 1) {
+        uint32_t *ids = base_realloc_array(
+            rebuild->segment_ids, rebuild->segment_count + 1, sizeof *ids);
+        if (ids == NULL)
+            return DOR_E_NO_MEMORY;
+        rebuild->segment_ids = ids;
+        ids[rebuild->segment_count++] = (uint32_t)id;
+    }
+    return 0;
+}
+
+static int
+by_id64(const void *left, const void *right)
+{
+    uint64_t l = *(const uint64_t *)left;
+    uint64_t r = *(const uint64_t *)right;
+    return (l > r) - (l < r);
+}
+
+static int
+by_id32(const void *left, const void *right)
+{
+    uint32_t l = *(const uint32_t *)left;
+    uint32_t r = *(const uint32_t *)right;
+    return (l > r) - (l < r);
+}
+
+/* ------------------------------------------------------------------ snapshots */
+
+/* Every file of a store carries its uuid; the first readable one decides. */
+static int
+learn_uuid(struct rebuild *rebuild, int fd, uint64_t offset, const char *name)
+{
+    uint8_t uuid[16];
+    if (rebuild->have_uuid)
+        return 0;
+    int err = base_file_pread(fd, uuid, sizeof uuid, offset, name);
+    if (err == 0) {
+        memcpy(rebuild->catalog->uuid, uuid, sizeof uuid);
+        rebuild->have_uuid = true;
+    }
+    return err;
+}
+
+static int
+add_snapshot(struct rebuild *rebuild, uint64_t id)
+{
+    struct store_catalog *catalog = rebuild->catalog;
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    struct store_recipe recipe = {0};
+    store_snapshot_file_name(id, name);
+    int err = store_medium_open(rebuild->medium, name, false, &fd);
+    if (err == 0)
+        err = learn_uuid(rebuild, fd, 8, name);
+    if (err == 0)
+        err = store_recipe_read(fd, name, catalog->uuid, &recipe);
+    if (err != 0)
+        return err == DOR_E_NO_MEMORY ? err : 0; /* unreadable: left where it is */
+    struct store_snapshot_entry entry = recipe.entry;
+    store_recipe_fini(&recipe);
+    err = store_catalog_domain(catalog, entry.info.domain, true, &entry.domain);
+    if (err != 0 || entry.info.id != id)
+        return err;
+    /* Ids come in order: of two files with one name the later is the one that was committed last. */
+    store_catalog_snapshot_remove(catalog, entry.info.name);
+    catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
+    return store_catalog_snapshot_add(catalog, &entry);
+}
+
+/* ------------------------------------------------------------------ segments */
+
+/* Read the frame at OFFSET and, when it is sound, add it to ENTRY; *RET_BYTES = 0 when it is not. */
+static int
+try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes, uint64_t offset,
+    struct store_segment_entry *entry, struct store_table **table, uint64_t *ret_bytes)
+{
+    uint8_t header[STORE_FRAME_HEADER_BYTES];
+    AUTO_BUF struct base_buf frame = {0};
+    uint64_t frame_bytes;
+    *ret_bytes = 0;
+    if (file_bytes - offset < sizeof header)
+        return 0;
+    int err = base_file_pread(fd, header, sizeof header, offset, name);
+    if (err != 0 || !store_frame_probe(header, sizeof header, &frame_bytes) ||
+        frame_bytes > file_bytes - offset)
+        return err;
+    err = base_buf_reserve(&frame, frame_bytes);
+    if (err == 0)
+        err = base_file_pread(fd, frame.data, frame_bytes, offset, name);
+    if (err != 0)
+        return err;
+    /* A frame that begins again at or before what is known replaces the earlier ones (writer.c). */
+    bool again = (*table)->page_count > 0 &&
+        base_le64_get(header + 16) < (*table)->serials[(*table)->page_count - 1];
+    struct store_table *fresh = NULL;
+    if (again) {
+        err = store_table_new((*table)->patches, &fresh);
+        if (err != 0)
+            return err;
+    }
+    err = store_frame_decode(
+        again ? fresh : *table, frame.data, frame_bytes, offset, rebuild->coder, name);
+    if (err != 0) {
+        store_table_free(fresh);
+        return err == DOR_E_NO_MEMORY ? err : 0;
+    }
+    if (again) {
+        store_table_free(*table);
+        *table = fresh;
+        entry->frame_count = 0;
+    }
+    *ret_bytes = frame_bytes;
+    entry->size_bytes = offset + frame_bytes;
+    return store_segment_entry_add_frame(entry, offset, frame_bytes);
+}
+
+/* Look for frames from one end of the file to the other. */
+static int
+scan_frames(struct rebuild *rebuild, int fd, const char *name, struct store_segment_entry *entry,
+    struct store_table **table)
+{
+    uint64_t file_bytes;
+    AUTO_FREE uint8_t *buffer = base_alloc(SCAN_BYTES);
+    int err = base_file_size(fd, name, &file_bytes);
+    if (buffer == NULL)
+        return DOR_E_NO_MEMORY;
+    for (uint64_t offset = STORE_SEGMENT_HEADER_BYTES; err == 0 && offset < file_bytes;) {
+        size_t got = 0;
+        err = base_file_pread_some(fd, buffer, SCAN_BYTES, offset, name, &got);
+        if (err != 0 || got < 4)
+            return err;
+        const uint8_t *hit = memmem(buffer, got, "DFRM", 4);
+        if (hit == NULL) {
+            offset += got - 3;
+            if (got < SCAN_BYTES)
+                break;
+            continue;
+        }
+        offset += (uint64_t)(hit - buffer);
+        uint64_t frame_bytes = 0;
+        err = try_frame(rebuild, fd, name, file_bytes, offset, entry, table, &frame_bytes);
+        offset += frame_bytes == 0 ? 1 : frame_bytes;
+    }
+    return err;
+}
+
+/* The domain whose name has DIGEST, or a new one with a name made of it. */
+static int
+find_domain(struct store_catalog *catalog, uint64_t digest, uint32_t *ret)
+{
+    char name[32];
+    for (size_t i = 0; i < catalog->domain_count; i++) {
+        const char *domain = catalog->domains[i].name;
+        if (chunk_digest(domain, strlen(domain)) == digest) {
+            *ret = (uint32_t)i;
+            return 0;
+        }
+    }
+    snprintf(name, sizeof name, "lost-%016llx", (unsigned long long)digest);
+    return store_catalog_domain(catalog, name, true, ret);
+}
+
+static bool
+overlaps(const struct store_catalog *catalog, const struct store_segment_entry *entry)
+{
+    struct store_segment_entry *first;
+    size_t count = store_catalog_stream(catalog, entry->domain, entry->stream, &first);
+    for (size_t i = 0; i < count; i++)
+        if (first[i].first_serial < entry->end_serial && entry->first_serial < first[i].end_serial)
+            return true;
+    return false;
+}
+
+static int
+read_segment_header(struct rebuild *rebuild, int fd, const char *name, uint32_t id,
+    struct store_segment_entry *entry)
+{
+    uint8_t header[STORE_SEGMENT_HEADER_BYTES];
+    int err = base_file_pread(fd, header, sizeof header, 0, name);
+    if (err != 0)
+        return err;
+    if (memcmp(header, "DORSEGM1", 8) != 0 || base_le32_get(header + 8) != id ||
+        base_le32_get(header + 12) >= STORE_STREAMS ||
+        chunk_digest(header, 40) != base_le64_get(header + 40))
+        return dor_fail(DOR_E_CORRUPT, "%s: the header is damaged", name);
+    err = learn_uuid(rebuild, fd, 16, name);
+    if (err == 0 && memcmp(header + 16, rebuild->catalog->uuid, 16) != 0)
+        err = dor_fail(DOR_E_CORRUPT, "%s belongs to another store", name);
+    entry->id = id;
+    entry->stream = base_le32_get(header + 12);
+    return err != 0 ? err
+                    : find_domain(rebuild->catalog, base_le64_get(header + 32), &entry->domain);
+}
+
+static int
+add_segment(struct rebuild *rebuild, uint32_t id)
+{
+    struct store_catalog *catalog = rebuild->catalog;
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    struct store_segment_entry entry = {0};
+    struct store_table *table = NULL;
+    store_segment_file_name(id, name);
+    int err = store_medium_open(rebuild->medium, name, true, &fd);
+    if (err == 0)
+        err = read_segment_header(rebuild, fd, name, id, &entry);
+    if (err == 0)
+        err = store_table_new(entry.stream % STORE_STREAM_KINDS != 0, &table);
+    if (err == 0)
+        err = scan_frames(rebuild, fd, name, &entry, &table);
+    if (err == 0 && table->page_count > 0) {
+        entry.page_count = table->page_count;
+        entry.first_serial = table->serials[0];
+        entry.end_serial = table->serials[table->page_count - 1] + 1;
+        uint64_t *next = &catalog->domains[entry.domain].next_serial[entry.stream];
+        *next = base_max_u64(*next, entry.end_serial);
+        /* Of two segments with the same pages the later one was being written by gc: the first is whole. */
+        if (!overlaps(catalog, &entry)) {
+            err = store_catalog_segment_add(catalog, &entry);
+            if (err == 0)
+                entry.frames = NULL;
+        }
+    }
+    catalog->next_segment_id = catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
+    base_free(entry.frames);
+    store_table_free(table);
+    return err == DOR_E_NO_MEMORY ? err : 0;
+}
+
+/* ------------------------------------------------------------------ all */
+
+static int
+gather(struct rebuild *rebuild)
+{
+    int err = store_medium_list(rebuild->medium, note_file, rebuild);
+    if (err == 0 && rebuild->snapshot_count + rebuild->segment_count == 0)
+        err = dor_fail(DOR_E_NOT_FOUND, "no file of a store in %s",
+            store_medium_name(rebuild->medium));
+    if (err != 0)
+        return err;
+    if (rebuild->snapshot_count > 0)
+        qsort(rebuild->snapshot_ids, rebuild->snapshot_count, sizeof(uint64_t), by_id64);
+    if (rebuild->segment_count > 0)
+        qsort(rebuild->segment_ids, rebuild->segment_count, sizeof(uint32_t), by_id32);
+    for (size_t i = 0; i < rebuild->snapshot_count && err == 0; i++)
+        err = add_snapshot(rebuild, rebuild->snapshot_ids[i]);
+    for (size_t i = 0; i < rebuild->segment_count && err == 0; i++)
+        err = add_segment(rebuild, rebuild->segment_ids[i]);
+    return err;
+}
+
+int
+store_rebuild_catalog(const char *directory)
+{
+    struct rebuild rebuild = {0};
+    int err = store_medium_open_directory(directory, false, &rebuild.medium);
+    if (err == 0)
+        err = store_medium_lock(rebuild.medium);
+    if (err == 0)
+        err = store_catalog_new(&rebuild.catalog);
+    if (err == 0)
+        err = chunk_coder_new(&rebuild.coder);
+    if (err == 0)
+        err = gather(&rebuild);
+    if (err == 0) {
+        err = store_medium_rename(rebuild.medium, STORE_CATALOG_NAME, "bad.catalog");
+        if (err == DOR_E_NOT_FOUND)
+            err = 0;
+    }
+    if (err == 0)
+        err = store_catalog_save(rebuild.medium, rebuild.catalog);
+    base_free(rebuild.snapshot_ids);
+    base_free(rebuild.segment_ids);
+    chunk_coder_free(rebuild.coder);
+    store_catalog_free(rebuild.catalog);
+    store_medium_close(rebuild.medium);
+    return err;
+}
