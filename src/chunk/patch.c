@@ -141,6 +141,7 @@ encode_words(
 #define ANCHOR_SLOTS 2048
 #define ANCHOR_STEP 4
 #define ANCHOR_NONE UINT16_MAX
+#define MISS_STEP 64 /* the longer nothing was found, the larger the steps */
 
 static unsigned
 anchor_hash(uint64_t word)
@@ -207,7 +208,7 @@ encode_copy(const uint8_t *target, const uint8_t *base, uint8_t *out, size_t lim
     for (int at = 0; at <= (int)DOR_PAGE_BYTES - 8;) {
         int source = find_source(&copier, at);
         if (source < 0) {
-            at++;
+            at += 1 + (at - literal_start) / MISS_STEP;
             continue;
         }
         size_t room = DOR_PAGE_BYTES - (size_t)(source > at ? source : at);
@@ -241,10 +242,10 @@ encode_copy(const uint8_t *target, const uint8_t *base, uint8_t *out, size_t lim
 
 size_t
 chunk_patch_encode(const struct chunk_slides *slides, const void *target, const void *base,
-    uint8_t out[CHUNK_PATCH_BYTES_MAX])
+    enum chunk_patch_effort effort, uint8_t out[CHUNK_PATCH_BYTES_MAX])
 {
     size_t words_bytes = encode_words(slides, target, base, out);
-    if (words_bytes <= COPY_TRY_BYTES)
+    if (effort == CHUNK_PATCH_WORDS || words_bytes <= COPY_TRY_BYTES)
         return words_bytes;
     uint8_t copy[DOR_PAGE_BYTES];
     size_t limit = base_min_size(sizeof copy, words_bytes * COPY_WORTH_PERCENT / 100);

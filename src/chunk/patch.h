@@ -20,9 +20,12 @@
 /* Room that any encoding of a page may need, whatever is then decided about it. */
 #define CHUNK_PATCH_BYTES_MAX 8192
 
+/* WORDS looks at changed words only; FULL also for content that moved, at several times the cost. */
+enum chunk_patch_effort { CHUNK_PATCH_WORDS, CHUNK_PATCH_FULL };
+
 /* Encode TARGET against BASE (pages) into OUT; returns the patch's size in bytes (> 0). */
 size_t chunk_patch_encode(const struct chunk_slides *slides, const void *target, const void *base,
-    uint8_t out[CHUNK_PATCH_BYTES_MAX]);
+    enum chunk_patch_effort effort, uint8_t out[CHUNK_PATCH_BYTES_MAX]);
 
 /* Make TARGET from BASE and the PATCH of SIZE_BYTES. TARGET is undefined after an error. */
 DOR_MUST_CHECK int chunk_patch_apply(const struct chunk_slides *slides, const uint8_t *patch,

@@ -34,8 +34,9 @@
 #define CANDIDATES_MAX 8     /* similar chunks fetched per chunk, option and parent's together */
 #define VOTES_MAX 48         /* distinct references that may be voted on */
 #define EQUAL_TRIES 3        /* of the best voted, this many are looked at for an equal digest */
-#define LEARN_STEP 24        /* every which page is looked at to learn slides */
+#define LEARN_STEP 48        /* every which page is looked at to learn slides */
 #define LEARN_LEAST 4        /* a slide must be seen this often among them */
+#define PATCH_GOOD_BYTES 256  /* a patch this small is not worth beating */
 #define SIDECAR_BYTES_MAX (UINT32_C(1) << 30)
 
 /* A chunk of the window. */
@@ -177,12 +178,12 @@ is_in_window(const struct job *job, uint64_t place)
 }
 
 /* What a fetched page is for, packed in the fetch tag. */
-enum { FETCH_EQUAL = 0, FETCH_SIMILAR = 1 };
+enum { FETCH_EQUAL, FETCH_SIMILAR, FETCH_PARENT };
 
 static uint64_t
 make_tag(size_t cut, unsigned page, unsigned purpose)
 {
-    return (uint64_t)cut << 8 | page << 1 | purpose;
+    return (uint64_t)cut << 8 | page << 2 | purpose;
 }
 
 static int
@@ -263,7 +264,7 @@ suggest_similar(
             return err;
         wanted++;
     }
-    return base == 0 ? 0 : want_pages(job, cut_index, base, FETCH_SIMILAR);
+    return base == 0 ? 0 : want_pages(job, cut_index, base, FETCH_PARENT);
 }
 
 /* Ask for the stored page CUT seems to equal, else for those it resembles. */
@@ -272,31 +273,33 @@ suggest(struct job *job, size_t cut_index)
 {
     struct cut *cut = &job->cuts[cut_index];
     struct votes votes;
-    uint64_t parent = parent_place(job, cut);
-    uint64_t equal = parent != 0 && digests_equal(job, cut, parent) ? parent : 0;
-    if (equal == 0) {
+    if (cut->equal_candidate == 0) {
         collect_votes(job->indexes[cut->type], cut, &votes);
-        equal = first_equal(job, cut, votes.exact, votes.exact_size);
+        cut->equal_candidate = first_equal(job, cut, votes.exact, votes.exact_size);
     }
-    if (equal == 0)
-        equal = first_equal(job, cut, votes.reference,
+    if (cut->equal_candidate == 0)
+        cut->equal_candidate = first_equal(job, cut, votes.reference,
             (unsigned)base_min_size(votes.size, EQUAL_TRIES));
-    cut->equal_candidate = equal;
-    if (equal != 0)
-        return want_pages(job, cut_index, equal, FETCH_EQUAL);
-    return job->options->similarity ? suggest_similar(job, cut_index, &votes, parent) : 0;
+    if (cut->equal_candidate != 0)
+        return want_pages(job, cut_index, cut->equal_candidate, FETCH_EQUAL);
+    return job->options->similarity
+        ? suggest_similar(job, cut_index, &votes, parent_place(job, cut))
+        : 0;
 }
 
 /* ------------------------------------------------------------------ comparing and encoding */
 
 /* Encode window page PAGE against BASE and keep the patch if it is the smallest so far. */
 static int
-try_patch(struct job *job, uint32_t page, const uint8_t *base_page, uint64_t base_serial)
+try_patch(struct job *job, uint32_t page, const uint8_t *base_page, uint64_t base_serial,
+    enum chunk_patch_effort effort)
 {
     uint8_t patch[CHUNK_PATCH_BYTES_MAX];
     struct page_patch *best = &job->page_patches[page];
+    if (best->size_bytes != 0 && best->size_bytes <= PATCH_GOOD_BYTES)
+        return 0;
     size_t size_bytes = chunk_patch_encode(
-        &job->slides, job->window + page * DOR_PAGE_BYTES, base_page, patch);
+        &job->slides, job->window + page * DOR_PAGE_BYTES, base_page, effort, patch);
     if (size_bytes > job->options->patch_bytes_max ||
         (best->size_bytes != 0 && best->size_bytes <= size_bytes))
         return 0;
@@ -309,15 +312,18 @@ visit_fetched(void *context, uint64_t tag, uint64_t place, const uint8_t *stored
 {
     struct job *job = context;
     struct cut *cut = &job->cuts[tag >> 8];
-    uint32_t page = cut->page + ((uint32_t)(tag >> 1) & 0x7f);
+    uint32_t page = cut->page + ((uint32_t)(tag >> 2) & 0x3f);
+    unsigned purpose = (unsigned)tag & 3;
     if (stored == NULL) {
         /* What cannot be read is no candidate: the page is stored anew. */
         dor_log(WARN, "store", "candidate_unreadable", "place=%llx error=\"%s\"",
             (unsigned long long)place, dor_err_message());
         return 0;
     }
-    if ((tag & 1) == FETCH_SIMILAR)
-        return try_patch(job, page, stored, store_place_serial(place));
+    /* A page of the same number is either much the same or not at all: no search for shifted content. */
+    if (purpose != FETCH_EQUAL)
+        return try_patch(job, page, stored, store_place_serial(place),
+            purpose == FETCH_PARENT ? CHUNK_PATCH_WORDS : CHUNK_PATCH_FULL);
     if (memcmp(stored, job->window + page * DOR_PAGE_BYTES, DOR_PAGE_BYTES) == 0 &&
         ++cut->equal_pages == cut->pages)
         cut->equal_place = cut->equal_candidate;
@@ -377,6 +383,7 @@ cut_length(const struct job *job, uint64_t page, unsigned type)
     return (unsigned)(i - page);
 }
 
+/* Digests, and fingerprints unless the parent's pages have the same digests already. */
 static void
 describe_cut(struct job *job, struct cut *cut)
 {
@@ -385,7 +392,11 @@ describe_cut(struct job *job, struct cut *cut)
         job->digests[cut->page + i] =
             chunk_page_digest(chunk_digest(bytes + i * DOR_PAGE_BYTES, DOR_PAGE_BYTES));
     cut->exact_key = store_index_exact_key(&job->digests[cut->page], cut->pages);
-    cut->fingerprint_count = 0;
+    uint64_t parent = parent_place(job, cut);
+    if (parent != 0 && digests_equal(job, cut, parent)) {
+        cut->equal_candidate = parent;
+        return;
+    }
     if (job->options->similarity)
         cut->fingerprint_count = (uint8_t)chunk_fingerprint(job->store->fingerprint_scratch, bytes,
             cut->pages, job->options->normalise, (unsigned)job->options->fingerprints,
@@ -479,7 +490,8 @@ look_in_window(struct job *job, struct cut *cut)
             const uint8_t *base = window_page_of(job, place + p);
             int err = base == NULL
                 ? 0
-                : try_patch(job, cut->page + p, base, store_place_serial(place + p));
+                : try_patch(job, cut->page + p, base, store_place_serial(place + p),
+                      CHUNK_PATCH_FULL);
             if (err != 0)
                 return err;
         }

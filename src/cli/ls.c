@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ls.c - `dormouse ls`.
+ */
+#include "base/err.h"
+#include "base/size.h"
+#include "cli/cli.h"
+#include "cli/json.h"
+#include "cli/table.h"
+#include "cli/text.h"
+
+static int
+add_json(void *context, const struct dor_snapshot_info *info)
+{
+    json_t *snapshots = context;
+    json_t *row = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "domain",
+        cli_json_text(info->domain), "parent", cli_json_text(info->parent), "logical_bytes",
+        cli_json_u64(info->logical_bytes), "added_bytes", cli_json_u64(info->put.added_bytes),
+        "sidecars", cli_json_u64(info->sidecar_count), "created",
+        cli_json_time(info->created_ns), "woken", cli_json_time(info->woken_ns));
+    if (json_array_append_new(snapshots, row) != 0)
+        return dor_fail(DOR_E_NO_MEMORY, "no memory for the list of snapshots");
+    return 0;
+}
+
+static int
+list_json(struct dor_store *store)
+{
+    AUTO_JSON json_t *snapshots = json_array();
+    int rc = dor_store_list(store, add_json, snapshots);
+    return rc == 0 ? cli_json_print(json_pack("{s:O}", "snapshots", snapshots)) : rc;
+}
+
+static int
+add_text(void *context, const struct dor_snapshot_info *info)
+{
+    struct cli_table *table = context;
+    char created[CLI_TIME_BYTES];
+    cli_table_cell(table, "%s", info->name);
+    cli_table_size(table, info->logical_bytes);
+    cli_table_size(table, info->put.added_bytes);
+    cli_table_cell(table, "%s", cli_text_time(info->created_ns, created));
+    cli_table_cell(table, "%s", info->domain);
+    cli_table_cell(table, "%s", info->parent[0] == '\0' ? "-" : info->parent);
+    return 0;
+}
+
+static int
+list_text(struct dor_store *store)
+{
+    static const char *const heads[] = {"name", "size", "added", "put", "domain", "parent"};
+    AUTO_TABLE struct cli_table table = {.columns = "lrrlll"};
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++)
+        cli_table_cell(&table, "%s", heads[i]);
+    int rc = dor_store_list(store, add_text, &table);
+    return rc == 0 ? cli_table_print(&table) : rc;
+}
+
+int
+cli_ls_run(const struct cli *cli)
+{
+    AUTO_STORE struct dor_store *store = NULL;
+    int rc = cli_store_open(cli, DOR_OPEN_READ, &store);
+    if (rc != 0)
+        return rc;
+    return cli->values.json ? list_json(store) : list_text(store);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * map.h - draws an image as a field of letters that shows how its pages are kept.
+ *
+ * Ownership:  nothing is kept.
+ * Threads:    one.
+ * Errors:     none; what cannot be printed shows in ferror() of standard output.
+ */
+#ifndef DOR_CLI_MAP_H
+#define DOR_CLI_MAP_H
+
+#include <dormouse/store.h>
+
+/* At most 24 lines of 64 letters; a letter stands for the kind that most of its pages have. */
+void cli_map_print(const struct dor_snapshot *snapshot);
+
+#endif
