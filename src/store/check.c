@@ -97,6 +97,8 @@ check_group(struct checker *checker, const struct store_segment_entry *entry,
     const struct store_table *table = entry->loaded->table;
     int err = store_segment_read_group(
         store, entry->loaded, group, store->stored, store->plain);
+    if (err == 0)
+        err = store_group_verify(entry->loaded, group, store->stored);
     checker->result->groups++;
     checker->result->pages += group->page_count;
     checker->result->bytes += group->stored_bytes;

@@ -170,8 +170,7 @@ copy_group(struct copier *copier, unsigned stream, const struct store_segment *f
         from->fd, copier->source->stored, group->stored_bytes, group->offset, from->name);
     /* Verified on the way: a copy must not carry damage into a good store. */
     if (err == 0)
-        err = store_group_decode(
-            copier->source, from, group, copier->source->stored, copier->source->plain);
+        err = store_group_verify(from, group, copier->source->stored);
     if (err == 0)
         err = find_group(copier, stream, from, group, &serial);
     if (err == 0 && serial == 0) {

@@ -70,6 +70,8 @@ copy_group(struct repacker *repacker, const struct store_group *group)
     uint8_t *stored = repacker->store->stored;
     int err = base_file_pread(repacker->old->fd, stored, group->stored_bytes, group->offset,
         repacker->old->name);
+    if (err == 0)
+        err = store_group_verify(repacker->old, group, stored);
     return err != 0 ? err
                     : store_writer_add_group(repacker->writer, repacker->stream, group,
                           repacker->rows, stored, slides_of(repacker, group));
@@ -82,6 +84,8 @@ pack_group(struct repacker *repacker, const struct store_group *group)
     const struct store_table *table = repacker->old->table;
     int err = store_segment_read_group(
         store, repacker->old, group, store->stored, store->plain);
+    if (err == 0)
+        err = store_group_verify(repacker->old, group, store->stored);
     for (uint32_t i = 0; i < group->page_count && err == 0; i++) {
         const struct store_page_row *row = &repacker->rows[i];
         uint64_t index = group->first_page + (uint64_t)i;

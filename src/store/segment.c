@@ -152,12 +152,19 @@ store_segment_load(struct dor_store *store, struct store_segment_entry *entry)
 }
 
 int
+store_group_verify(const struct store_segment *segment, const struct store_group *group,
+    const uint8_t *stored)
+{
+    if (chunk_digest(stored, group->stored_bytes) == group->digest)
+        return 0;
+    return dor_fail(DOR_E_CORRUPT, "%s: bad checksum of the group at %llu", segment->name,
+        (unsigned long long)group->offset);
+}
+
+int
 store_group_decode(struct dor_store *store, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain)
 {
-    if (chunk_digest(stored, group->stored_bytes) != group->digest)
-        return dor_fail(DOR_E_CORRUPT, "%s: bad checksum of the group at %llu", segment->name,
-            (unsigned long long)group->offset);
     int err = chunk_decompress(
         store->coder, group->codec, stored, group->stored_bytes, plain, group->plain_bytes);
     return err == 0 ? 0

@@ -49,11 +49,15 @@ struct store_segment {
 /* Open ENTRY's file and read its table, once; ENTRY->loaded afterwards. */
 DOR_MUST_CHECK int store_segment_load(struct dor_store *store, struct store_segment_entry *entry);
 void store_segment_close(struct store_segment *segment);
-/* Read and verify the stored bytes of GROUP into STORED, and decode them into PLAIN. */
+/* Read the stored bytes of GROUP into STORED and decode them into PLAIN; the pages are verified by who uses
+ * them, against their own digests. */
 DOR_MUST_CHECK int store_segment_read_group(struct dor_store *store,
     const struct store_segment *segment, const struct store_group *group, uint8_t *stored,
     uint8_t *plain);
-/* The same when the stored bytes are at hand. */
+/* The checksum of a group's stored bytes: for who passes them on or looks for damage. */
+DOR_MUST_CHECK int store_group_verify(const struct store_segment *segment,
+    const struct store_group *group, const uint8_t *stored);
+/* Decoding when the stored bytes are at hand. */
 DOR_MUST_CHECK int store_group_decode(struct dor_store *store, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain);
 
