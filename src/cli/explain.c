@@ -48,6 +48,10 @@ static int
 print_stored(const struct dor_explain *explain)
 {
     AUTO_TABLE struct cli_table table = {.columns = "lr"};
+    cli_table_cell(&table, "plain pages that it uses");
+    cli_table_size(&table, explain->total.raw_stored_bytes);
+    cli_table_cell(&table, "patches that it uses");
+    cli_table_size(&table, explain->total.patched_stored_bytes);
     cli_table_cell(&table, "stored for it alone");
     cli_table_size(&table, explain->exclusive_bytes);
     cli_table_cell(&table, "  of that, its recipe");

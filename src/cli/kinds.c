@@ -11,35 +11,54 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-int
-cli_kinds_print(const struct dor_kind_bytes *kinds)
+struct row {
+    const char *name;
+    uint64_t bytes, stored_bytes;
+};
+
+static void
+add_row(
+    struct cli_table *table, const struct row *row, uint64_t logical_bytes, bool with_stored)
 {
-    const struct {
-        const char *name;
-        uint64_t bytes, stored_bytes;
-    } rows[] = {
+    char percent[CLI_NUMBER_BYTES];
+    cli_table_cell(table, "%s", row->name);
+    cli_table_cell(table, "%" PRIu64, row->bytes / DOR_PAGE_BYTES);
+    cli_table_size(table, row->bytes);
+    cli_table_cell(table, "%s", cli_text_percent(row->bytes, logical_bytes, percent));
+    if (with_stored)
+        cli_table_size(table, row->stored_bytes);
+}
+
+static int
+print_kinds(const struct dor_kind_bytes *kinds, bool with_stored)
+{
+    const struct row rows[] = {
         {"zero", kinds->zero_bytes, 0},
         {"exact", kinds->exact_bytes, 0},
         {"patched", kinds->patched_bytes, kinds->patched_stored_bytes},
         {"raw", kinds->raw_bytes, kinds->raw_stored_bytes},
         {"reference", kinds->reference_bytes, 0},
     };
-    AUTO_TABLE struct cli_table table = {.columns = "lrrrr"};
     static const char *const heads[] = {"kind", "pages", "bytes", "of image", "stored"};
-    for (size_t i = 0; i < ARRAY_LEN(heads); i++)
+    AUTO_TABLE struct cli_table table = {.columns = with_stored ? "lrrrr" : "lrrr"};
+    for (size_t i = 0; i < ARRAY_LEN(heads) - (with_stored ? 0 : 1); i++)
         cli_table_cell(&table, "%s", heads[i]);
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        char percent[CLI_NUMBER_BYTES];
-        if (rows[i].bytes == 0)
-            continue;
-        cli_table_cell(&table, "%s", rows[i].name);
-        cli_table_cell(&table, "%" PRIu64, rows[i].bytes / DOR_PAGE_BYTES);
-        cli_table_size(&table, rows[i].bytes);
-        cli_table_cell(
-            &table, "%s", cli_text_percent(rows[i].bytes, kinds->logical_bytes, percent));
-        cli_table_size(&table, rows[i].stored_bytes);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (rows[i].bytes > 0)
+            add_row(&table, &rows[i], kinds->logical_bytes, with_stored);
     return cli_table_print(&table);
+}
+
+int
+cli_kinds_print(const struct dor_kind_bytes *kinds)
+{
+    return print_kinds(kinds, false);
+}
+
+int
+cli_kinds_print_added(const struct dor_kind_bytes *kinds)
+{
+    return print_kinds(kinds, true);
 }
 
 int

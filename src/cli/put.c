@@ -43,7 +43,7 @@ print_text(const char *name, const struct dor_put_result *result, uint64_t elaps
         cli_text_size(result->added_bytes, added),
         cli_text_percent(result->added_bytes, logical_bytes, percent),
         cli_text_duration(elapsed_ns, elapsed));
-    return cli_kinds_print(&result->total);
+    return cli_kinds_print_added(&result->total);
 }
 
 /* Store the open image with its sidecars. */

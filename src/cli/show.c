@@ -126,7 +126,7 @@ show_text(struct dor_snapshot *snapshot, bool draw_map)
     if (rc != 0)
         return rc;
     puts("\nWhen it was put:");
-    rc = cli_kinds_print(&info->put.total);
+    rc = cli_kinds_print_added(&info->put.total);
     if (rc == 0)
         rc = cli_kinds_print_region_types(info->put.by_region_type);
     if (rc == 0)
