@@ -116,7 +116,7 @@ struct dor_kind_bytes {
 struct dor_put_result {
     struct dor_kind_bytes total;
     struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
-    uint64_t added_bytes; /* growth of the store's files, all metadata included */
+    uint64_t added_bytes; /* growth of segments and snapshot files; the catalog's 20 to 200 bytes come on top */
 };
 
 /* 0, or DOR_E_USAGE with words: 1 to 200 bytes, no '/', no control characters, valid UTF-8, not "." or "..". */
@@ -245,7 +245,7 @@ struct dor_finding {
 };
 
 struct dor_check {
-    bool repair; /* rebuild indexes, move damaged files and snapshots to quarantine/ */
+    bool repair; /* rebuild what can be, keep damaged files aside as bad.NAME */
     void (*report)(void *context, const struct dor_finding *finding);
     void *report_context;
     dor_progress_fn *progress;

@@ -92,7 +92,8 @@ chunk_compress(struct chunk_coder *coder, enum chunk_codec *codec, int level, co
         made = (size_t)n;
     }
     if (made >= size_bytes) {
-        memcpy(out, data, size_bytes);
+        if (size_bytes > 0)
+            memcpy(out, data, size_bytes);
         made = size_bytes;
         *codec = CHUNK_NONE;
     }
@@ -114,7 +115,8 @@ chunk_decompress(struct chunk_coder *coder, unsigned codec, const void *data, si
     case CHUNK_NONE:
         if (size_bytes != out_bytes)
             return wrong_size("plain", out_bytes);
-        memcpy(out, data, out_bytes);
+        if (out_bytes > 0)
+            memcpy(out, data, out_bytes);
         return 0;
     case CHUNK_ZSTD:
         if (ZSTD_decompressDCtx(coder->decompressor, out, out_bytes, data, size_bytes) != out_bytes)

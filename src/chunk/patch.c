@@ -23,7 +23,6 @@
  */
 #include "chunk/patch.h"
 
-#include <stdbool.h>
 
 #include <string.h>
 
@@ -303,6 +302,22 @@ apply_word(const struct chunk_slides *slides, struct recent *recent, unsigned op
     }
     recent_push(recent, t - b);
     return t;
+}
+
+bool
+chunk_patch_uses_slides(const uint8_t *patch, size_t size_bytes)
+{
+    if (size_bytes < 9 || patch[0] != CODEC_WORDS)
+        return false;
+    const uint8_t *masks = patch + 9;
+    size_t mask_count = (size_t)__builtin_popcountll(base_le64_get(patch + 1));
+    size_t op_count = 0;
+    for (size_t i = 0; i < mask_count && 9 + i < size_bytes; i++)
+        op_count += (size_t)__builtin_popcount(masks[i]);
+    for (size_t i = 0; i < op_count && 9 + mask_count + i < size_bytes; i++)
+        if (masks[mask_count + i] >= OP_SLIDE)
+            return true;
+    return false;
 }
 
 static int

@@ -10,6 +10,7 @@
 #ifndef DOR_CHUNK_PATCH_H
 #define DOR_CHUNK_PATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,9 @@ enum chunk_patch_effort { CHUNK_PATCH_WORDS, CHUNK_PATCH_FULL };
 /* Encode TARGET against BASE (pages) into OUT; returns the patch's size in bytes (> 0). */
 size_t chunk_patch_encode(const struct chunk_slides *slides, const void *target, const void *base,
     enum chunk_patch_effort effort, uint8_t out[CHUNK_PATCH_BYTES_MAX]);
+
+/* Whether applying PATCH needs the slides it was encoded with; false for one that is malformed. */
+bool chunk_patch_uses_slides(const uint8_t *patch, size_t size_bytes);
 
 /* Make TARGET from BASE and the PATCH of SIZE_BYTES. TARGET is undefined after an error. */
 DOR_MUST_CHECK int chunk_patch_apply(const struct chunk_slides *slides, const uint8_t *patch,

@@ -30,6 +30,7 @@ struct checker {
     uint32_t domain;
     struct store_usage good;      /* pages that are there and verified */
     struct store_usage bad;       /* pages that are there and damaged */
+    struct store_usage doubtful;  /* pages of groups with a bad checksum, good or not */
     uint64_t done_bytes, total_bytes;
     bool stopped;
 };
@@ -65,10 +66,9 @@ is_finding(int err)
 /* ------------------------------------------------------------------ segments */
 
 static void
-mark_group(struct checker *checker, unsigned stream, const struct store_table *table,
-    const struct store_group *group, struct store_usage *usage)
+mark_group(unsigned stream, const struct store_table *table, const struct store_group *group,
+    struct store_usage *usage)
 {
-    (void)checker;
     for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++)
         store_usage_mark(usage, stream, table->serials[i]);
 }
@@ -97,8 +97,6 @@ check_group(struct checker *checker, const struct store_segment_entry *entry,
     const struct store_table *table = entry->loaded->table;
     int err = store_segment_read_group(
         store, entry->loaded, group, store->stored, store->plain);
-    if (err == 0)
-        err = store_group_verify(entry->loaded, group, store->stored);
     checker->result->groups++;
     checker->result->pages += group->page_count;
     checker->result->bytes += group->stored_bytes;
@@ -106,10 +104,16 @@ check_group(struct checker *checker, const struct store_segment_entry *entry,
         return err;
     if (err != 0) {
         report(checker, entry->loaded->name, dor_err_message(), NULL);
-        mark_group(checker, entry->stream, table, group, &checker->bad);
-    } else if (!table->patches) {
-        check_raw_pages(checker, entry, group);
+        mark_group(entry->stream, table, group, &checker->bad);
+        return report_progress(checker, group->stored_bytes);
     }
+    /* A group that decodes may hold good pages all the same: each is judged by its own digest. */
+    if (store_group_verify(entry->loaded, group, store->stored) != 0) {
+        report(checker, entry->loaded->name, dor_err_message(), NULL);
+        mark_group(entry->stream, table, group, &checker->doubtful);
+    }
+    if (!table->patches)
+        check_raw_pages(checker, entry, group);
     return report_progress(checker, group->stored_bytes);
 }
 
@@ -309,7 +313,8 @@ has_bad_pages(const struct checker *checker, const struct store_segment_entry *e
 {
     const struct store_table *table = entry->loaded->table;
     for (uint64_t i = 0; i < table->page_count; i++)
-        if (store_usage_has(&checker->bad, entry->stream, table->serials[i]))
+        if (store_usage_has(&checker->bad, entry->stream, table->serials[i]) ||
+            store_usage_has(&checker->doubtful, entry->stream, table->serials[i]))
             return true;
     return false;
 }
@@ -332,7 +337,8 @@ put_segment_aside(struct checker *checker, uint32_t id)
 static int
 repair_segments(struct checker *checker)
 {
-    struct store_repack repack = {.keep = &checker->good, .waste_percent = 1};
+    struct store_repack repack = {
+        .keep = &checker->good, .pack = &checker->doubtful, .waste_percent = 1};
     store_packing_from_options(&checker->store->options, &repack.packing);
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
         struct store_segment_entry *first;
@@ -368,6 +374,8 @@ check_domain(struct checker *checker, uint32_t domain)
     if (err == 0)
         err = store_usage_init(&checker->bad, checker->store, domain);
     if (err == 0)
+        err = store_usage_init(&checker->doubtful, checker->store, domain);
+    if (err == 0)
         err = check_segments(checker);
     if (err == 0)
         err = check_snapshots(checker);
@@ -375,6 +383,7 @@ check_domain(struct checker *checker, uint32_t domain)
         err = repair_segments(checker);
     store_usage_fini(&checker->good);
     store_usage_fini(&checker->bad);
+    store_usage_fini(&checker->doubtful);
     return err;
 }
 

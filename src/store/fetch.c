@@ -37,6 +37,7 @@ struct sweep {
     struct store_page_at at;
     const struct store_group *decoded; /* group in store->plain, NULL when none */
     const struct store_group *failed;
+    uint64_t verified_row; /* of the decoded group: matched its digest */
     uint8_t *ahead;
     const struct store_segment *ahead_segment;
     uint64_t ahead_offset, ahead_bytes, next_offset, step_bytes;
@@ -101,6 +102,7 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
     if (sweep_stays(sweep, stream, serial))
         return 0;
     sweep->decoded = NULL;
+    sweep->verified_row = UINT64_MAX;
     sweep->stream = stream;
     int err = store_locate(sweep->store, sweep->domain, stream, serial, &sweep->at);
     if (err != 0)
@@ -171,26 +173,35 @@ bad_digest(const struct store_page_at *at)
         at->segment->name, (unsigned long long)at->group->offset);
 }
 
+/* The plain page at sweep->at, verified once however many items want it. */
+static int
+verify_plain(struct sweep *sweep, const uint8_t **ret)
+{
+    const struct store_table *table = sweep->at.segment->table;
+    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
+    if (sweep->verified_row != sweep->at.row) {
+        uint64_t digest = chunk_digest(plain, DOR_PAGE_BYTES);
+        if (chunk_page_digest(digest) != table->digests[sweep->at.row])
+            return bad_digest(&sweep->at);
+        sweep->verified_row = sweep->at.row;
+    }
+    *ret = plain;
+    return 0;
+}
+
 /* The page that NEED asks for: in the decoded group, or made in PATCHED. */
 static int
 make_page(struct sweep *sweep, const struct need *need, const uint8_t *patches, uint8_t *patched,
     const uint8_t **ret)
 {
     unsigned type = (unsigned)(need->plain_key >> STORE_SERIAL_BITS);
-    const struct store_group *before = sweep->decoded;
-    uint64_t row_before = sweep->at.row;
+    const uint8_t *plain = NULL;
     int err = sweep_to(
         sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, need->plain_key & STORE_SERIAL_MAX);
+    if (err == 0)
+        err = verify_plain(sweep, &plain);
     if (err != 0)
         return err;
-    const struct store_table *table = sweep->at.segment->table;
-    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
-    bool verified = before == sweep->decoded && row_before == sweep->at.row;
-    if (!verified) {
-        uint64_t digest = chunk_digest(plain, DOR_PAGE_BYTES);
-        if (chunk_page_digest(digest) != table->digests[sweep->at.row])
-            return bad_digest(&sweep->at);
-    }
     *ret = plain;
     if (need->patch_bytes == 0)
         return 0;
@@ -230,6 +241,8 @@ visit_needs(struct sweep *sweep, struct need *needs, size_t count, const uint8_t
     store_fetch_fn *visit, void *context)
 {
     uint8_t patched[DOR_PAGE_BYTES];
+    if (count == 0)
+        return 0;
     qsort(needs, count, sizeof *needs, by_plain);
     for (size_t i = 0; i < count; i++) {
         const uint8_t *page = NULL;
@@ -247,18 +260,22 @@ int
 store_fetch(struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
     store_fetch_fn *visit, void *context)
 {
+    if (count == 0)
+        return 0;
     AUTO_BUF struct base_buf patches = {0};
     AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
     AUTO_FREE uint8_t *ahead = base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
     if (needs == NULL || ahead == NULL)
         return DOR_E_NO_MEMORY;
-    struct sweep sweep = {.store = store, .domain = domain, .ahead = ahead};
+    struct sweep sweep = {
+        .store = store, .domain = domain, .ahead = ahead, .verified_row = UINT64_MAX};
     size_t need_count = 0;
     int err =
         find_needs(&sweep, items, count, needs, &need_count, &patches, visit, context);
     if (err != 0)
         return err;
     sweep.decoded = NULL;
+    sweep.verified_row = UINT64_MAX;
     return visit_needs(&sweep, needs, need_count, patches.data, visit, context);
 }
 

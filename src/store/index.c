@@ -139,7 +139,10 @@ int
 store_index_begin(struct store_index *index, uint64_t entry_count)
 {
     dor_assert(index->directory == NULL);
-    uint64_t limit = base_min_u64(index->bytes_max / ENTRY_BYTES, UINT32_MAX / 2);
+    /* A run has 8 to 16 entries, so the directory takes at most half a byte an entry. */
+    uint64_t fixed = store_index_bytes(index) + (sizeof(uint32_t) << DIRECTORY_BITS_MIN);
+    uint64_t room = index->bytes_max > fixed ? index->bytes_max - fixed : 0;
+    uint64_t limit = base_min_u64(room * 2 / (ENTRY_BYTES * 2 + 1), UINT32_MAX / 2);
     index->directory_bits = DIRECTORY_BITS_MIN;
     while (index->directory_bits < DIRECTORY_BITS_MAX &&
         ((uint64_t)RUN_ENTRIES << index->directory_bits) < base_min_u64(entry_count, limit))
@@ -235,7 +238,8 @@ store_index_ready(struct store_index *index)
 
 /* ------------------------------------------------------------------ recent entries */
 
-static void
+/* False when the key has references enough. */
+static bool
 recent_insert(struct recent_entry *table, unsigned bits, uint32_t key, uint32_t reference)
 {
     uint64_t mask = (UINT64_C(1) << bits) - 1;
@@ -243,8 +247,9 @@ recent_insert(struct recent_entry *table, unsigned bits, uint32_t key, uint32_t 
     unsigned same = 0;
     for (; table[i].reference != 0; i = (i + 1) & mask)
         if (table[i].key == key && ++same == STORE_INDEX_REFS_MAX)
-            return;
+            return false;
     table[i] = (struct recent_entry){key, reference};
+    return true;
 }
 
 static int
@@ -256,7 +261,8 @@ recent_grow(struct store_index *index)
         return DOR_E_NO_MEMORY;
     for (uint64_t i = 0; i < UINT64_C(1) << index->recent_bits; i++)
         if (index->recent[i].reference != 0)
-            recent_insert(grown, bits, index->recent[i].key, index->recent[i].reference);
+            (void)recent_insert(
+                grown, bits, index->recent[i].key, index->recent[i].reference);
     base_free(index->recent);
     index->recent = grown;
     index->recent_bits = bits;
@@ -274,8 +280,7 @@ recent_add(struct store_index *index, uint32_t key, uint32_t reference)
         if (err != 0)
             return err;
     }
-    recent_insert(index->recent, index->recent_bits, key, reference);
-    index->recent_count++;
+    index->recent_count += recent_insert(index->recent, index->recent_bits, key, reference);
     return 0;
 }
 

@@ -32,7 +32,7 @@ void store_index_free(struct store_index *index);
 
 /*
  * Building: _begin() with an upper bound of the entries, _measure() every table, _settle(), _fill() every
- * table in the same order, oldest first, _ready(). Where a key has too many references the first stay.
+ * table in the same order, newest first, _ready(). Where a key has too many references the first stay.
  */
 DOR_MUST_CHECK int store_index_begin(struct store_index *index, uint64_t entry_count);
 void store_index_measure(struct store_index *index, const struct store_table *table);
@@ -44,7 +44,7 @@ void store_index_ready(struct store_index *index);
 DOR_MUST_CHECK int store_index_add(struct store_index *index, uint32_t reference,
     uint32_t exact_key, const uint32_t *fingerprints, unsigned fingerprint_count);
 
-/* Up to STORE_INDEX_REFS_MAX references of KEY, newest last; returns how many. */
+/* Up to STORE_INDEX_REFS_MAX references of KEY; returns how many. */
 unsigned store_index_find(
     const struct store_index *index, uint32_t key, uint32_t ret[STORE_INDEX_REFS_MAX]);
 /* Bring the memory of KEY near, ahead of a find. */

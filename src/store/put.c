@@ -25,6 +25,7 @@
 #include "chunk/digest.h"
 #include "chunk/fingerprint.h"
 #include "chunk/patch.h"
+#include "store/defragment.h"
 #include "store/fetch.h"
 #include "store/recipe.h"
 #include "store/snapshot.h"
@@ -36,6 +37,7 @@
 #define EQUAL_TRIES 3        /* of the best voted, this many are looked at for an equal digest */
 #define LEARN_STEP 48        /* every which page is looked at to learn slides */
 #define LEARN_LEAST 4        /* a slide must be seen this often among them */
+#define DEFRAGMENT_PAGES 32  /* may be stored again by any put, besides half as many as it adds */
 #define PATCH_GOOD_BYTES 256  /* a patch this small is not worth beating */
 #define SIDECAR_BYTES_MAX (UINT32_C(1) << 30)
 
@@ -59,8 +61,9 @@ struct page_patch {
     uint32_t size_bytes; /* 0 = none */
 };
 
-/* New pages of this window, by serial number since its start. */
+/* New pages of this window, by serial number since its start; those before written_end can be fetched. */
 struct window_stream {
+    uint64_t written_end;
     uint64_t first_serial;
     uint32_t *pages; /* window page of each */
     uint64_t count;
@@ -170,11 +173,11 @@ digests_equal(struct job *job, const struct cut *cut, uint64_t place)
     return true;
 }
 
-/* True when PLACE was written in this window: it cannot be fetched yet, only looked at in memory. */
+/* Pages of this window and of groups that are still open cannot be fetched. */
 static bool
-is_in_window(const struct job *job, uint64_t place)
+can_fetch(const struct job *job, uint64_t place)
 {
-    return store_place_serial(place) >= job->streams[store_place_stream(place)].first_serial;
+    return store_place_serial(place) < job->streams[store_place_stream(place)].written_end;
 }
 
 /* What a fetched page is for, packed in the fetch tag. */
@@ -240,7 +243,7 @@ first_equal(
 {
     for (unsigned i = 0; i < count; i++) {
         uint64_t place = reference_place(cut->type, references[i]);
-        if (!is_in_window(job, place) && digests_equal(job, cut, place))
+        if (can_fetch(job, place) && digests_equal(job, cut, place))
             return place;
     }
     return 0;
@@ -255,7 +258,7 @@ suggest_similar(
     unsigned wanted = 0;
     for (unsigned i = 0; i < votes->size && wanted < job->options->candidates; i++) {
         uint64_t place = reference_place(cut->type, votes->reference[i]);
-        if (store_place_kind(place) != DOR_PAGE_RAW || is_in_window(job, place))
+        if (store_place_kind(place) != DOR_PAGE_RAW || !can_fetch(job, place))
             continue;
         if (place == base)
             base = 0;
@@ -470,14 +473,14 @@ look_in_window(struct job *job, struct cut *cut)
     collect_votes(job->indexes[cut->type], cut, &votes);
     for (unsigned i = 0; i < votes.exact_size; i++) {
         uint64_t place = reference_place(cut->type, votes.exact[i]);
-        if (is_in_window(job, place) && equals_window_pages(job, cut, place)) {
+        if (equals_window_pages(job, cut, place)) {
             cut->equal_place = place;
             return 0;
         }
     }
     for (unsigned i = 0; i < votes.size; i++) {
         uint64_t place = reference_place(cut->type, votes.reference[i]);
-        if (!is_in_window(job, place))
+        if (window_page_of(job, place) == NULL)
             continue;
         if (equals_window_pages(job, cut, place)) {
             cut->equal_place = place;
@@ -610,6 +613,7 @@ begin_window(struct job *job, uint64_t first_page)
     for (unsigned i = 0; i < STORE_STREAMS; i++) {
         job->streams[i].first_serial =
             job->store->catalog->domains[job->domain].next_serial[i];
+        job->streams[i].written_end = store_writer_open_serial(job->writer, i);
         job->streams[i].count = 0;
     }
 }
@@ -854,10 +858,40 @@ job_fini(struct job *job)
         base_free(job->streams[i].pages);
 }
 
+/* Part of the pages a put writes may be old ones stored again (defragment.h): they count as what they are. */
+static int
+defragment(struct job *job, const uint64_t first_new[STORE_STREAMS])
+{
+    uint64_t moved[STORE_STREAMS];
+    uint64_t new_pages = 0;
+    for (unsigned i = 0; i < STORE_STREAMS; i++)
+        new_pages += job->store->catalog->domains[job->domain].next_serial[i] - first_new[i];
+    struct store_defragment wish = {.domain = job->domain,
+        .places = job->places,
+        .page_count = job->page_count,
+        .first_new = first_new,
+        .pages_max = new_pages / 2 + DEFRAGMENT_PAGES,
+        .percent_max = job->options->fragment_percent};
+    int err = store_defragment(job->store, job->writer, &wish, moved);
+    for (unsigned i = 0; i < STORE_STREAMS && err == 0; i++) {
+        struct dor_kind_bytes *bytes = &job->result.by_region_type[i / STORE_STREAM_KINDS];
+        uint64_t moved_bytes =
+            base_min_u64(moved[i] * DOR_PAGE_BYTES, bytes->exact_bytes);
+        bytes->exact_bytes -= moved_bytes;
+        if (i % STORE_STREAM_KINDS == STORE_STREAM_PATCH)
+            bytes->patched_bytes += moved_bytes;
+        else
+            bytes->raw_bytes += moved_bytes;
+    }
+    return err;
+}
+
 static int
 do_pages(struct job *job)
 {
     uint64_t total_bytes = job->page_count * DOR_PAGE_BYTES;
+    uint64_t first_new[STORE_STREAMS];
+    memcpy(first_new, job->store->catalog->domains[job->domain].next_serial, sizeof first_new);
     int err = learn_slides(job);
     for (uint64_t page = 0; page < job->page_count && err == 0; page += job->window_pages) {
         if (job->put->progress != NULL &&
@@ -866,7 +900,9 @@ do_pages(struct job *job)
             return dor_fail(DOR_E_BUSY, "put was stopped");
         err = do_window(job, page);
     }
-    return err;
+    if (err == 0)
+        err = store_writer_close_groups(job->writer);
+    return err != 0 ? err : defragment(job, first_new);
 }
 
 static void

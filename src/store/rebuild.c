@@ -74,48 +74,105 @@ by_id32(const void *left, const void *right)
 
 /* ------------------------------------------------------------------ snapshots */
 
-/* Every file of a store carries its uuid; the first readable one decides. */
+/*
+ * Every file of a store carries its uuid. A file counts only when its own checksum proves it, so one damaged
+ * file cannot make strangers of all the others.
+ */
 static int
-learn_uuid(struct rebuild *rebuild, int fd, uint64_t offset, const char *name)
+learn_uuid(struct rebuild *rebuild, const uint8_t uuid[16])
+{
+    if (!rebuild->have_uuid)
+        memcpy(rebuild->catalog->uuid, uuid, 16);
+    rebuild->have_uuid = true;
+    return memcmp(rebuild->catalog->uuid, uuid, 16) == 0 ? 0 : DOR_E_CORRUPT;
+}
+
+/* Keep what cannot be used under a name that no writer cleans away. */
+static int
+put_aside(struct rebuild *rebuild, const char *name)
+{
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    snprintf(aside, sizeof aside, "bad.%s", name);
+    return store_medium_rename(rebuild->medium, name, aside);
+}
+
+/* No serial number that anything names may be given again. */
+static void
+raise_serial(struct rebuild *rebuild, uint32_t domain, unsigned stream, uint64_t serial)
+{
+    uint64_t *next = &rebuild->catalog->domains[domain].next_serial[stream];
+    *next = base_max_u64(*next, serial + 1);
+}
+
+static int
+read_recipe(struct rebuild *rebuild, const char *name, struct store_recipe *recipe)
 {
     uint8_t uuid[16];
-    if (rebuild->have_uuid)
-        return 0;
-    int err = base_file_pread(fd, uuid, sizeof uuid, offset, name);
-    if (err == 0) {
-        memcpy(rebuild->catalog->uuid, uuid, sizeof uuid);
-        rebuild->have_uuid = true;
-    }
+    AUTO_CLOSE int fd = -1;
+    int err = store_medium_open(rebuild->medium, name, false, &fd);
+    if (err == 0)
+        err = base_file_pread(fd, uuid, sizeof uuid, 8, name);
+    if (err == 0)
+        err = store_recipe_read(fd, name, uuid, recipe);
+    if (err == 0)
+        err = learn_uuid(rebuild, uuid);
     return err;
 }
 
 static int
-add_snapshot(struct rebuild *rebuild, uint64_t id)
+take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *recipe)
 {
     struct store_catalog *catalog = rebuild->catalog;
-    char name[STORE_FILE_NAME_BYTES];
-    AUTO_CLOSE int fd = -1;
-    struct store_recipe recipe = {0};
-    store_snapshot_file_name(id, name);
-    int err = store_medium_open(rebuild->medium, name, false, &fd);
-    if (err == 0)
-        err = learn_uuid(rebuild, fd, 8, name);
-    if (err == 0)
-        err = store_recipe_read(fd, name, catalog->uuid, &recipe);
+    struct store_snapshot_entry entry = recipe->entry;
+    int err = store_catalog_domain(catalog, entry.info.domain, true, &entry.domain);
     if (err != 0)
-        return err == DOR_E_NO_MEMORY ? err : 0; /* unreadable: left where it is */
-    struct store_snapshot_entry entry = recipe.entry;
-    store_recipe_fini(&recipe);
-    err = store_catalog_domain(catalog, entry.info.domain, true, &entry.domain);
-    if (err != 0 || entry.info.id != id)
         return err;
+    for (uint64_t i = 0; i < recipe->page_count; i++)
+        if (store_place_is_stored(recipe->places[i]))
+            raise_serial(rebuild, entry.domain, store_place_stream(recipe->places[i]),
+                store_place_serial(recipe->places[i]));
     /* Ids come in order: of two files with one name the later is the one that was committed last. */
     store_catalog_snapshot_remove(catalog, entry.info.name);
     catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
     return store_catalog_snapshot_add(catalog, &entry);
 }
 
+static int
+add_snapshot(struct rebuild *rebuild, uint64_t id)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    struct store_recipe recipe = {0};
+    store_snapshot_file_name(id, name);
+    int err = read_recipe(rebuild, name, &recipe);
+    if (err == 0 && recipe.entry.info.id != id)
+        err = dor_fail(DOR_E_CORRUPT, "%s names another snapshot id", name);
+    if (err == 0)
+        err = take_snapshot(rebuild, id, &recipe);
+    else if (err != DOR_E_NO_MEMORY)
+        err = put_aside(rebuild, name);
+    store_recipe_fini(&recipe);
+    return err;
+}
+
 /* ------------------------------------------------------------------ segments */
+
+/*
+ * True when the groups of a frame fill the bytes from where it must begin, START, to the frame itself. A frame
+ * that replaces others begins at the file's first group and has their bytes as gaps between its groups.
+ */
+static bool
+tiles(const struct store_table *table, uint64_t first_group, uint64_t start, uint64_t end,
+    bool may_have_gaps)
+{
+    for (uint64_t g = first_group; g < table->group_count; g++) {
+        const struct store_group *group = &table->groups[g];
+        if (group->offset < start || (group->offset > start && !may_have_gaps) ||
+            (g == 0 && group->offset != STORE_SEGMENT_HEADER_BYTES))
+            return false;
+        start = group->offset + group->stored_bytes;
+    }
+    return start == end;
+}
 
 /* Read the frame at OFFSET and, when it is sound, add it to ENTRY; *RET_BYTES = 0 when it is not. */
 static int
@@ -146,11 +203,21 @@ try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes
         if (err != 0)
             return err;
     }
+    uint64_t first_group = again ? 0 : (*table)->group_count;
     err = store_frame_decode(
         again ? fresh : *table, frame.data, frame_bytes, offset, rebuild->coder, name);
     if (err != 0) {
         store_table_free(fresh);
         return err == DOR_E_NO_MEMORY ? err : 0;
+    }
+    const struct store_table *decoded = again ? fresh : *table;
+    if (!tiles(decoded, first_group, again ? STORE_SEGMENT_HEADER_BYTES : entry->size_bytes,
+            offset, again)) {
+        /* Bytes of a guest that look like a frame: take nothing of it. */
+        store_table_free(fresh);
+        if (!again)
+            store_table_cut(*table, first_group);
+        return 0;
     }
     if (again) {
         store_table_free(*table);
@@ -231,13 +298,11 @@ read_segment_header(struct rebuild *rebuild, int fd, const char *name, uint32_t 
         base_le32_get(header + 12) >= STORE_STREAMS ||
         chunk_digest(header, 40) != base_le64_get(header + 40))
         return dor_fail(DOR_E_CORRUPT, "%s: the header is damaged", name);
-    err = learn_uuid(rebuild, fd, 16, name);
-    if (err == 0 && memcmp(header + 16, rebuild->catalog->uuid, 16) != 0)
-        err = dor_fail(DOR_E_CORRUPT, "%s belongs to another store", name);
+    if (learn_uuid(rebuild, header + 16) != 0)
+        return dor_fail(DOR_E_CORRUPT, "%s belongs to another store", name);
     entry->id = id;
     entry->stream = base_le32_get(header + 12);
-    return err != 0 ? err
-                    : find_domain(rebuild->catalog, base_le64_get(header + 32), &entry->domain);
+    return find_domain(rebuild->catalog, base_le64_get(header + 32), &entry->domain);
 }
 
 static int
@@ -246,7 +311,7 @@ add_segment(struct rebuild *rebuild, uint32_t id)
     struct store_catalog *catalog = rebuild->catalog;
     char name[STORE_FILE_NAME_BYTES];
     AUTO_CLOSE int fd = -1;
-    struct store_segment_entry entry = {0};
+    struct store_segment_entry entry = {.size_bytes = STORE_SEGMENT_HEADER_BYTES};
     struct store_table *table = NULL;
     store_segment_file_name(id, name);
     int err = store_medium_open(rebuild->medium, name, true, &fd);
@@ -260,19 +325,25 @@ add_segment(struct rebuild *rebuild, uint32_t id)
         entry.page_count = table->page_count;
         entry.first_serial = table->serials[0];
         entry.end_serial = table->serials[table->page_count - 1] + 1;
-        uint64_t *next = &catalog->domains[entry.domain].next_serial[entry.stream];
-        *next = base_max_u64(*next, entry.end_serial);
+        raise_serial(rebuild, entry.domain, entry.stream, entry.end_serial - 1);
+        for (uint64_t i = 0; table->patches && i < table->page_count; i++)
+            raise_serial(rebuild, entry.domain, entry.stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
+                table->bases[i]);
         /* Of two segments with the same pages the later one was being written by gc: the first is whole. */
-        if (!overlaps(catalog, &entry)) {
+        if (overlaps(catalog, &entry)) {
+            err = put_aside(rebuild, name);
+        } else {
             err = store_catalog_segment_add(catalog, &entry);
             if (err == 0)
                 entry.frames = NULL;
         }
+    } else if (err == 0 || err == DOR_E_CORRUPT) {
+        err = put_aside(rebuild, name);
     }
     catalog->next_segment_id = catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
     base_free(entry.frames);
     store_table_free(table);
-    return err == DOR_E_NO_MEMORY ? err : 0;
+    return err;
 }
 
 /* ------------------------------------------------------------------ all */

@@ -154,7 +154,8 @@ run_start(struct cursors *cursors, uint64_t op, struct store_reader *jumps)
 {
     if (op < OP_JUMP) {
         uint64_t before = cursors->place[op - OP_CURSOR];
-        return before == 0 ? UINT64_MAX : before + 1;
+        return before == 0 || store_place_serial(before) == STORE_SERIAL_MAX ? UINT64_MAX
+                                                                            : before + 1;
     }
     uint64_t stream_and_sign = store_get_bounded(jumps, STORE_STREAMS * 2 - 1);
     uint64_t distance = store_get_bounded(jumps, STORE_SERIAL_MAX);

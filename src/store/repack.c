@@ -84,8 +84,9 @@ pack_group(struct repacker *repacker, const struct store_group *group)
     const struct store_table *table = repacker->old->table;
     int err = store_segment_read_group(
         store, repacker->old, group, store->stored, store->plain);
-    if (err == 0)
-        err = store_group_verify(repacker->old, group, store->stored);
+    bool whole = err == 0 && store_group_verify(repacker->old, group, store->stored) == 0;
+    if (err == 0 && !whole && repacker->repack->pack == NULL)
+        return dor_fail_wrap("repack"); /* only repair, which has looked at each page, goes on */
     for (uint32_t i = 0; i < group->page_count && err == 0; i++) {
         const struct store_page_row *row = &repacker->rows[i];
         uint64_t index = group->first_page + (uint64_t)i;
@@ -110,8 +111,9 @@ repack_groups(struct repacker *repacker)
             continue;
         bool hot = repack->hot != NULL && count_marked(repacker, group, repack->hot) > 0;
         unsigned dead = group->page_count - kept;
+        bool pack = repack->pack != NULL && count_marked(repacker, group, repack->pack) > 0;
         bool wasteful = dead > 0 && dead * UINT64_C(100) >= repack->waste_percent * group->page_count;
-        int err = wasteful || (repack->squeeze && !hot) ? pack_group(repacker, group)
+        int err = pack || wasteful || (repack->squeeze && !hot) ? pack_group(repacker, group)
                                                          : copy_group(repacker, group);
         if (err != 0)
             return err;

@@ -16,6 +16,7 @@
 struct store_repack {
     const struct store_usage *keep;  /* pages to keep */
     const struct store_usage *hot;   /* squeeze: groups with such a page stay as they are; NULL = none */
+    const struct store_usage *pack;  /* groups with such a page are packed anew; NULL = none */
     bool squeeze;                    /* pack everything else by PACKING */
     uint64_t waste_percent;          /* a group with this share of dead pages is packed anew */
     struct store_packing packing;

@@ -24,13 +24,14 @@
 
 struct dor_snapshot {
     struct dor_store *store;
+    int fd; /* of its file, so that sidecars outlive a removal */
     uint32_t domain;
     struct store_recipe recipe;
     struct dor_snapshot_info info;
 };
 
-int
-store_snapshot_read_recipe(struct dor_store *store, const struct store_snapshot_entry *entry,
+static int
+open_recipe(struct dor_store *store, const struct store_snapshot_entry *entry, int *ret_fd,
     struct store_recipe *ret)
 {
     char name[STORE_FILE_NAME_BYTES];
@@ -41,37 +42,54 @@ store_snapshot_read_recipe(struct dor_store *store, const struct store_snapshot_
         err = dor_fail(DOR_E_CORRUPT, "%s is missing", name);
     if (err == 0)
         err = store_recipe_read(fd, name, store->catalog->uuid, ret);
-    if (err == 0 && ret->page_count != entry->info.logical_bytes / DOR_PAGE_BYTES) {
+    if (err != 0)
+        return err;
+    if (ret->page_count != entry->info.logical_bytes / DOR_PAGE_BYTES) {
         store_recipe_fini(ret);
-        err = dor_fail(DOR_E_CORRUPT, "%s and the catalog do not agree", name);
+        return dor_fail(DOR_E_CORRUPT, "%s and the catalog do not agree", name);
     }
-    return err;
+    *ret_fd = base_take_fd(&fd);
+    return 0;
+}
+
+int
+store_snapshot_read_recipe(struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct store_recipe *ret)
+{
+    AUTO_CLOSE int fd = -1;
+    return open_recipe(store, entry, &fd, ret);
+}
+
+static int
+open_named(struct dor_store *store, const char *name, struct dor_snapshot *snapshot)
+{
+    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
+    if (entry == NULL)
+        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
+    snapshot->domain = entry->domain;
+    snapshot->info = entry->info;
+    int err = open_recipe(store, entry, &snapshot->fd, &snapshot->recipe);
+    return err != 0 ? dor_fail_wrap("snapshot %s", name) : 0;
 }
 
 int
 dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret)
 {
-    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
-    int err = 0;
-    if (entry == NULL && !store->writable) {
-        /* Perhaps it was put after this handle was opened. */
-        err = store_reload(store);
-        entry = err != 0 ? NULL : store_catalog_snapshot(store->catalog, name);
-    }
-    if (err != 0)
-        return err;
-    if (entry == NULL)
-        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
     struct dor_snapshot *snapshot = base_zalloc(sizeof *snapshot);
     if (snapshot == NULL)
         return DOR_E_NO_MEMORY;
     snapshot->store = store;
-    snapshot->domain = entry->domain;
-    snapshot->info = entry->info;
-    err = store_snapshot_read_recipe(store, entry, &snapshot->recipe);
+    snapshot->fd = -1;
+    int err = open_named(store, name, snapshot);
+    if ((err == DOR_E_NOT_FOUND || err == DOR_E_CORRUPT) && !store->writable) {
+        /* Perhaps it was put, replaced or removed after this handle was opened. */
+        err = store_reload(store);
+        if (err == 0)
+            err = open_named(store, name, snapshot);
+    }
     if (err != 0) {
         base_free(snapshot);
-        return dor_fail_wrap("snapshot %s", name);
+        return err;
     }
     store_note_woken(store, &snapshot->info);
     *ret = snapshot;
@@ -83,6 +101,7 @@ dor_snapshot_close(struct dor_snapshot *snapshot)
 {
     if (snapshot == NULL)
         return;
+    close(snapshot->fd);
     store_recipe_fini(&snapshot->recipe);
     base_free(snapshot);
 }
@@ -111,11 +130,7 @@ dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page
 static void
 set_woken(const struct dor_snapshot *snapshot)
 {
-    char name[STORE_FILE_NAME_BYTES];
-    AUTO_CLOSE int fd = -1;
-    store_snapshot_file_name(snapshot->info.id, name);
-    if (store_medium_open(snapshot->store->medium, name, false, &fd) == 0)
-        (void)!futimens(fd, NULL);
+    (void)!futimens(snapshot->fd, NULL);
 }
 
 /* A reader's second chance: the catalog as it is now, if the snapshot is still in it. */
@@ -272,11 +287,8 @@ read_stored_sidecar(struct dor_snapshot *snapshot, const struct store_sidecar_ro
     uint8_t *stored)
 {
     char name[STORE_FILE_NAME_BYTES];
-    AUTO_CLOSE int fd = -1;
     store_snapshot_file_name(snapshot->info.id, name);
-    int err = store_medium_open(snapshot->store->medium, name, false, &fd);
-    if (err == 0)
-        err = base_file_pread(fd, stored, row->stored_bytes, row->offset, name);
+    int err = base_file_pread(snapshot->fd, stored, row->stored_bytes, row->offset, name);
     if (err == 0 && chunk_digest(stored, row->stored_bytes) != row->digest)
         err = dor_fail(DOR_E_CORRUPT, "snapshot %s: sidecar %s: bad checksum in %s",
             snapshot->info.name, row->name, name);

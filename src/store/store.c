@@ -100,7 +100,7 @@ feed_index(struct dor_store *store, uint32_t domain, unsigned type, struct store
         struct store_segment_entry *first;
         size_t count = store_catalog_stream(
             store->catalog, domain, type * STORE_STREAM_KINDS + kind, &first);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = count; i-- > 0;) {
             if (store_segment_load(store, &first[i]) == 0)
                 feed(index, first[i].loaded->table);
             else

@@ -238,6 +238,27 @@ store_table_page_bytes(
     return (last ? group->plain_bytes : table->offsets[row + 1]) - table->offsets[row];
 }
 
+static uint64_t
+fingerprints_before(const struct store_table *table, uint64_t page)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < page; i++)
+        count += table->fingerprint_counts[i];
+    return count;
+}
+
+void
+store_table_cut(struct store_table *table, uint64_t first_group)
+{
+    if (first_group >= table->group_count)
+        return;
+    uint64_t first = table->groups[first_group].first_page;
+    if (!table->patches)
+        table->fingerprint_count = fingerprints_before(table, first);
+    table->page_count = first;
+    table->group_count = first_group;
+}
+
 uint64_t
 store_table_bytes(const struct store_table *table)
 {
@@ -322,15 +343,6 @@ put_u32(struct base_buf *buf, uint32_t value)
     uint8_t bytes[4];
     base_le32_put(bytes, value);
     return base_buf_append(buf, bytes, sizeof bytes);
-}
-
-static uint64_t
-fingerprints_before(const struct store_table *table, uint64_t page)
-{
-    uint64_t count = 0;
-    for (uint64_t i = 0; i < page; i++)
-        count += table->fingerprint_counts[i];
-    return count;
 }
 
 /* The slide tables in use, in the order of their numbers in the frame. */

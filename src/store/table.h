@@ -81,6 +81,8 @@ const struct store_group *store_table_group(const struct store_table *table, uin
 /* Bytes of page ROW in its decoded group. */
 uint32_t store_table_page_bytes(
     const struct store_table *table, const struct store_group *group, uint64_t row);
+/* Forget the groups from FIRST_GROUP on and their pages. */
+void store_table_cut(struct store_table *table, uint64_t first_group);
 /* Bytes of RAM. */
 uint64_t store_table_bytes(const struct store_table *table);
 

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "chunk/digest.h"
+#include "chunk/patch.h"
 #include "store/segment.h"
 
 #define OUT_BYTES (1u << 20)
@@ -302,7 +303,8 @@ group_is_full(const struct store_writer *writer, unsigned index, size_t size_byt
         return false;
     if (index % STORE_STREAM_KINDS == STORE_STREAM_RAW)
         return stream->row_count >= writer->packing.group_pages[index / STORE_STREAM_KINDS];
-    return stream->slides != slides || stream->row_count >= STORE_GROUP_PAGES_MAX ||
+    bool other_slides = slides != NULL && stream->slides != NULL && slides != stream->slides;
+    return other_slides || stream->row_count >= STORE_GROUP_PAGES_MAX ||
         stream->plain.size_bytes + size_bytes > writer->packing.patch_group_bytes;
 }
 
@@ -348,6 +350,9 @@ store_writer_add(struct store_writer *writer, unsigned index, const struct store
 {
     struct stream_writer *stream = &writer->streams[index];
     int err = 0;
+    /* Patches of many puts can share a group as long as few of them need slides. */
+    if (slides != NULL && !chunk_patch_uses_slides(bytes, size_bytes))
+        slides = NULL;
     if (group_is_full(writer, index, size_bytes, slides))
         err = close_group(writer, index);
     if (err == 0 && stream->row_count == 0)
@@ -363,7 +368,8 @@ store_writer_add(struct store_writer *writer, unsigned index, const struct store
     added->fingerprints = fingerprints;
     if (row->fingerprint_count > 0)
         memcpy(fingerprints, row->fingerprints, row->fingerprint_count * sizeof *fingerprints);
-    stream->slides = slides;
+    if (slides != NULL)
+        stream->slides = slides;
     err = base_buf_append(&stream->plain, bytes, size_bytes);
     if (err == 0)
         stream->row_count++;
@@ -385,15 +391,32 @@ store_writer_flush(struct store_writer *writer)
 {
     for (unsigned i = 0; i < STORE_STREAMS; i++) {
         struct stream_writer *stream = &writer->streams[i];
-        int err = close_group(writer, i);
-        if (err == 0 && stream->segment != NULL)
-            err = write_out(stream);
+        if (stream->segment == NULL)
+            continue;
+        int err = write_out(stream);
         if (err != 0)
             return err;
-        if (stream->segment != NULL)
-            publish(writer, stream);
+        publish(writer, stream);
     }
     return 0;
+}
+
+uint64_t
+store_writer_open_serial(const struct store_writer *writer, unsigned index)
+{
+    const struct stream_writer *stream = &writer->streams[index];
+    return stream->row_count > 0 ? stream->rows[0].serial : next_serial(writer, index);
+}
+
+int
+store_writer_close_groups(struct store_writer *writer)
+{
+    for (unsigned i = 0; i < STORE_STREAMS; i++) {
+        int err = close_group(writer, i);
+        if (err != 0)
+            return err;
+    }
+    return store_writer_flush(writer);
 }
 
 static int

@@ -43,8 +43,13 @@ DOR_MUST_CHECK int store_writer_add_group(struct store_writer *writer, unsigned 
     const struct store_group *group, const struct store_page_row *rows, const uint8_t *stored,
     const struct chunk_slides *slides);
 
-/* Close the open groups and write everything out, so that store_fetch() finds all pages added. */
+/*
+ * Write everything out but the open groups: store_fetch() then finds all pages before
+ * store_writer_open_serial(). Closing the groups as well makes all pages found.
+ */
 DOR_MUST_CHECK int store_writer_flush(struct store_writer *writer);
+DOR_MUST_CHECK int store_writer_close_groups(struct store_writer *writer);
+uint64_t store_writer_open_serial(const struct store_writer *writer, unsigned stream);
 /* Go on in a new segment. */
 DOR_MUST_CHECK int store_writer_next_segment(struct store_writer *writer, unsigned stream);
 /* Write all of STREAM to one new segment whose serials begin at FIRST_SERIAL or later (gc). */
