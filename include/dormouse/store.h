@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 #define DOR_NAME_BYTES_MAX 200
-#define DOR_SIDECARS_MAX 64
+#define DOR_SIDECARS_MAX   64
 
 /* SnapStore's region types: not mapped by the runtime, mapped read/execute, mapped writable. */
 enum dor_region_type { DOR_NRT = 0, DOR_RX_MAP = 1, DOR_W_MAP = 2, DOR_REGION_TYPES = 3 };
@@ -53,30 +53,35 @@ struct dor_snapshot;
 struct dor_options;
 DOR_PUBLIC DOR_MUST_CHECK int dor_options_new(struct dor_options **ret);
 DOR_PUBLIC void dor_options_free(struct dor_options *options);
-/* DOR_E_USAGE for an unknown name or a value out of range; the message says which values are fine. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_options_set(
-    struct dor_options *options, const char *name, const char *value);
+/*
+ * DOR_E_USAGE for an unknown name or a value out of range; the message says which values are
+ * fine.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_options_set(struct dor_options *options, const char *name, const char *value);
 /* Calls VISIT for each option: name, default, unit and one line of text. */
 DOR_PUBLIC void dor_options_each(
-    void (*visit)(void *context, const char *name, const char *preset, const char *unit,
+    void (*visit)(
+        void *context, const char *name, const char *preset, const char *unit,
         const char *text),
     void *context);
 
 enum dor_open_mode { DOR_OPEN_READ, DOR_OPEN_WRITE };
 
 /* Make an empty store in DIRECTORY (made if missing). DOR_E_EXISTS when a store is there. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_create(
-    const char *directory, const struct dor_options *options);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_create(const char *directory, const struct dor_options *options);
 /*
  * Open the store in DIRECTORY. DOR_OPEN_WRITE takes the writer's lock (DOR_E_BUSY when another
  * process has it) and clears what a killed writer left. DOR_E_NOT_FOUND: no store there;
  * DOR_E_UNSUPPORTED: a store of another format version; DOR_E_CORRUPT: damaged catalog.
  */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_open(const char *directory, enum dor_open_mode mode,
-    const struct dor_options *options, struct dor_store **ret);
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_open(
+    const char *directory, enum dor_open_mode mode, const struct dor_options *options,
+    struct dor_store **ret);
 /* A store whose files are memory files (memfd): same interface, gone when closed. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_open_memory(
-    const struct dor_options *options, struct dor_store **ret);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_open_memory(const struct dor_options *options, struct dor_store **ret);
 DOR_PUBLIC void dor_store_close(struct dor_store *store);
 
 /* ------------------------------------------------------------------ put */
@@ -91,10 +96,10 @@ struct dor_sidecar {
 };
 
 struct dor_put {
-    int image_fd;         /* a regular file, or a memfd; read with pread, holes are zeros */
-    const char *domain;   /* trust domain, NULL = "default": pages are shared only inside one */
-    const char *parent;   /* snapshot of the same domain to prefer as base, or NULL */
-    bool replace;         /* replace a snapshot of the same name, atomically */
+    int image_fd;       /* a regular file, or a memfd; read with pread, holes are zeros */
+    const char *domain; /* trust domain, NULL = "default": pages are shared only inside one */
+    const char *parent; /* snapshot of the same domain to prefer as base, or NULL */
+    bool replace;       /* replace a snapshot of the same name, atomically */
     const uint8_t *region_types; /* one enum dor_region_type per page, or NULL = all NRT */
     const struct dor_sidecar *sidecars;
     size_t sidecar_count;
@@ -104,11 +109,11 @@ struct dor_put {
 
 struct dor_kind_bytes {
     uint64_t logical_bytes;
-    uint64_t zero_bytes;    /* logical bytes of zero pages */
-    uint64_t exact_bytes;   /* logical bytes of pages equal to one stored before */
-    uint64_t patched_bytes; /* logical bytes of pages stored as patches */
-    uint64_t raw_bytes;     /* logical bytes of pages stored plain */
-    uint64_t reference_bytes; /* logical bytes of pages found in root images */
+    uint64_t zero_bytes;           /* logical bytes of zero pages */
+    uint64_t exact_bytes;          /* logical bytes of pages equal to one stored before */
+    uint64_t patched_bytes;        /* logical bytes of pages stored as patches */
+    uint64_t raw_bytes;            /* logical bytes of pages stored plain */
+    uint64_t reference_bytes;      /* logical bytes of pages found in root images */
     uint64_t patched_stored_bytes; /* what the new patches take in segments */
     uint64_t raw_stored_bytes;     /* what the new plain pages take in segments */
 };
@@ -116,18 +121,23 @@ struct dor_kind_bytes {
 struct dor_put_result {
     struct dor_kind_bytes total;
     struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
-    uint64_t added_bytes; /* growth of segments and snapshot files; the catalog's 20 to 200 bytes come on top */
+    /* growth of segments and snapshot files; the catalog's 20 to 200 bytes come on top */
+    uint64_t added_bytes;
 };
 
-/* 0, or DOR_E_USAGE with words: 1 to 200 bytes, no '/', no control characters, valid UTF-8, not "." or "..". */
+/*
+ * 0, or DOR_E_USAGE with words: 1 to 200 bytes, no '/', no control characters, valid UTF-8, not
+ * "." or "..".
+ */
 DOR_PUBLIC DOR_MUST_CHECK int dor_name_check(const char *name);
 /*
  * Store the image under NAME; on return it is on disk. DOR_E_EXISTS: the name is taken and replace
- * is not set; DOR_E_NOT_FOUND: no such parent; DOR_E_USAGE: an empty or unaligned image, a bad name;
- * DOR_E_NO_SPACE, DOR_E_IO: the store is as before.
+ * is not set; DOR_E_NOT_FOUND: no such parent; DOR_E_USAGE: an empty or unaligned image, a bad
+ * name; DOR_E_NO_SPACE, DOR_E_IO: the store is as before.
  */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_put(struct dor_store *store, const char *name,
-    const struct dor_put *put, struct dor_put_result *ret);
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_put(
+    struct dor_store *store, const char *name, const struct dor_put *put,
+    struct dor_put_result *ret);
 
 /* ------------------------------------------------------------------ reading */
 
@@ -145,29 +155,32 @@ struct dor_snapshot_info {
 };
 
 /* Calls VISIT once per snapshot in name order; a non-zero return of VISIT ends the walk with it. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_list(struct dor_store *store,
-    int (*visit)(void *context, const struct dor_snapshot_info *info), void *context);
-DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_open(
-    struct dor_store *store, const char *name, struct dor_snapshot **ret);
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_list(
+    struct dor_store *store, int (*visit)(void *context, const struct dor_snapshot_info *info),
+    void *context);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret);
 DOR_PUBLIC void dor_snapshot_close(struct dor_snapshot *snapshot);
-DOR_PUBLIC const struct dor_snapshot_info *dor_snapshot_info(const struct dor_snapshot *snapshot);
+DOR_PUBLIC const struct dor_snapshot_info *
+dor_snapshot_info(const struct dor_snapshot *snapshot);
 /* Kind and region type of page PAGE_INDEX (< logical_bytes / 4096). */
-DOR_PUBLIC enum dor_page_kind dor_snapshot_page_kind(
-    const struct dor_snapshot *snapshot, uint64_t page_index);
-DOR_PUBLIC enum dor_region_type dor_snapshot_page_region_type(
-    const struct dor_snapshot *snapshot, uint64_t page_index);
+DOR_PUBLIC enum dor_page_kind
+dor_snapshot_page_kind(const struct dor_snapshot *snapshot, uint64_t page_index);
+DOR_PUBLIC enum dor_region_type
+dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page_index);
 /* One page, verified, into PAGE (4096 bytes). */
-DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_page(
-    struct dor_snapshot *snapshot, uint64_t page_index, void *page);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page);
 /*
  * The whole image, verified, to the empty file FD: zero pages become holes. Not synced.
  * On an error the file holds no wrong bytes, only missing ones.
  */
-DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_write_image(struct dor_snapshot *snapshot, int fd,
-    dor_progress_fn *progress, void *progress_context);
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_write_image(
+    struct dor_snapshot *snapshot, int fd, dor_progress_fn *progress, void *progress_context);
 /* Sidecar INDEX (< sidecar_count): verified copy in malloc'ed memory, the caller frees. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_sidecar(struct dor_snapshot *snapshot,
-    size_t index, char name[DOR_NAME_BYTES_MAX + 1], void **ret_data, size_t *ret_size_bytes);
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_sidecar(
+    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
+    void **ret_data, size_t *ret_size_bytes);
 
 /* ------------------------------------------------------------------ explain, stat */
 
@@ -182,7 +195,7 @@ struct dor_explain {
     uint64_t recipe_bytes;
     uint64_t exclusive_bytes; /* stored bytes that only this snapshot uses, recipe included */
     uint64_t shared_bytes;    /* stored bytes that others use too */
-    uint64_t freed_bytes;     /* what rm and gc would give back: exclusive bytes in whole groups */
+    uint64_t freed_bytes; /* what rm and gc would give back: exclusive bytes in whole groups */
     struct dor_explain_sharer *sharers; /* most shared first */
     size_t sharer_count;
 };
@@ -191,8 +204,8 @@ struct dor_explain {
  * What NAME is made of now. Kinds count the snapshot's pages: exact = a page whose stored page is
  * used by an earlier page or snapshot; stored bytes of a group are split evenly over its pages.
  */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_explain(
-    struct dor_store *store, const char *name, struct dor_explain *ret);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_explain(struct dor_store *store, const char *name, struct dor_explain *ret);
 DOR_PUBLIC void dor_explain_fini(struct dor_explain *explain);
 
 struct dor_stat_type {
@@ -219,9 +232,9 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_stat(struct dor_store *store, struct dor
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_remove(struct dor_store *store, const char *name);
 
 struct dor_gc {
-    bool squeeze;             /* re-pack what was not woken lately at a higher level */
-    uint64_t squeeze_age_ns;  /* lately: woken or put less than this ago */
-    uint64_t work_bytes_max;  /* stop after rewriting about this much; 0 = no limit */
+    bool squeeze;            /* re-pack what was not woken lately at a higher level */
+    uint64_t squeeze_age_ns; /* lately: woken or put less than this ago */
+    uint64_t work_bytes_max; /* stop after rewriting about this much; 0 = no limit */
     dor_progress_fn *progress;
     void *progress_context;
 };
@@ -234,8 +247,8 @@ struct dor_gc_result {
 };
 
 /* Give back what no recipe uses. Readers go on; a kill at any point loses nothing. */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_gc(
-    struct dor_store *store, const struct dor_gc *gc, struct dor_gc_result *ret);
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_gc(struct dor_store *store, const struct dor_gc *gc, struct dor_gc_result *ret);
 
 /* One finding of check: FILE is the store's file, DETAIL says what and where. */
 struct dor_finding {
@@ -258,7 +271,10 @@ struct dor_check_result {
     uint64_t groups, pages, bytes; /* verified */
 };
 
-/* Reads and verifies everything. 0 even with findings (see ret->findings); an error when it could not look. */
+/*
+ * Reads and verifies everything. 0 even with findings (see ret->findings); an error when it
+ * could not look.
+ */
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_check(
     struct dor_store *store, const struct dor_check *check, struct dor_check_result *ret);
 /*
@@ -272,8 +288,9 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_check_directory(
  * Copy snapshot NAME of SOURCE into TARGET (opened for writing) as TARGET_NAME by moving whole
  * groups as they are: nothing is decoded and encoded again. Groups that TARGET has are not copied.
  */
-DOR_PUBLIC DOR_MUST_CHECK int dor_store_copy(struct dor_store *source, const char *name,
-    struct dor_store *target, const char *target_name, struct dor_put_result *ret);
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_copy(
+    struct dor_store *source, const char *name, struct dor_store *target,
+    const char *target_name, struct dor_put_result *ret);
 
 #ifdef __cplusplus
 }

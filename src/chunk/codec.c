@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec.c - zstd and LZ4 behind one pair of functions. The frame format is zstd's "magicless" one without
- * content size, checksum and dictionary id: 2 to 3 bytes of header instead of 9 to 13, which counts when a
- * group is a few kilobytes; sizes and checksums are in our tables.
+ * codec.c - zstd and LZ4 behind one pair of functions. The frame format is zstd's "magicless"
+ * one without content size, checksum and dictionary id: 2 to 3 bytes of header instead of 9 to
+ * 13, which counts when a group is a few kilobytes; sizes and checksums are in our tables.
  */
 #include "chunk/codec.h"
 
-#define ZSTD_STATIC_LINKING_ONLY /* ZSTD_f_zstd1_magicless: in the library, exported, not yet "stable" */
+/* ZSTD_f_zstd1_magicless: in the library, exported, not yet "stable" */
+#define ZSTD_STATIC_LINKING_ONLY
 #include <lz4.h>
 #include <string.h>
 #include <zstd.h>
@@ -57,11 +58,13 @@ size_t
 chunk_compress_bound(size_t size_bytes)
 {
     dor_assert(size_bytes <= LZ4_MAX_INPUT_SIZE);
-    return base_max_size(ZSTD_compressBound(size_bytes), (size_t)LZ4_compressBound((int)size_bytes));
+    return base_max_size(
+        ZSTD_compressBound(size_bytes), (size_t)LZ4_compressBound((int)size_bytes));
 }
 
 static int
-compress_zstd(struct chunk_coder *coder, int level, const void *data, size_t size_bytes, void *out,
+compress_zstd(
+    struct chunk_coder *coder, int level, const void *data, size_t size_bytes, void *out,
     size_t *ret_bytes)
 {
     if (level != coder->level) {
@@ -77,7 +80,8 @@ compress_zstd(struct chunk_coder *coder, int level, const void *data, size_t siz
 }
 
 int
-chunk_compress(struct chunk_coder *coder, enum chunk_codec *codec, int level, const void *data,
+chunk_compress(
+    struct chunk_coder *coder, enum chunk_codec *codec, int level, const void *data,
     size_t size_bytes, void *out, size_t *ret_bytes)
 {
     size_t made = size_bytes;
@@ -108,8 +112,9 @@ wrong_size(const char *codec, size_t want)
 }
 
 int
-chunk_decompress(struct chunk_coder *coder, unsigned codec, const void *data, size_t size_bytes,
-    void *out, size_t out_bytes)
+chunk_decompress(
+    struct chunk_coder *coder, unsigned codec, const void *data, size_t size_bytes, void *out,
+    size_t out_bytes)
 {
     switch (codec) {
     case CHUNK_NONE:
@@ -119,7 +124,8 @@ chunk_decompress(struct chunk_coder *coder, unsigned codec, const void *data, si
             memcpy(out, data, out_bytes);
         return 0;
     case CHUNK_ZSTD:
-        if (ZSTD_decompressDCtx(coder->decompressor, out, out_bytes, data, size_bytes) != out_bytes)
+        if (ZSTD_decompressDCtx(coder->decompressor, out, out_bytes, data, size_bytes) !=
+            out_bytes)
             return wrong_size("zstd", out_bytes);
         return 0;
     case CHUNK_LZ4:

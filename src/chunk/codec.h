@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * codec.h - the general compressors behind groups, tables and sidecars, by a number that is stored
- * beside the bytes: zstd (without its 4-byte magic and size fields, which we keep ourselves), LZ4 block, or none.
+ * beside the bytes: zstd (without its 4-byte magic and size fields, which we keep ourselves),
+ * LZ4 block, or none.
  *
  * Ownership:  a coder holds the libraries' contexts; the caller frees it.
  * Threads:    one coder, one thread.
- * Errors:     DOR_E_NO_MEMORY; DOR_E_CORRUPT when bytes do not decode to exactly the size asked for;
+ * Errors:     DOR_E_NO_MEMORY; DOR_E_CORRUPT when bytes do not decode to exactly the size
+ * asked for;
  *             DOR_E_UNSUPPORTED for a codec number of a newer version.
  */
 #ifndef DOR_CHUNK_CODEC_H
@@ -26,15 +28,17 @@ void chunk_coder_free(struct chunk_coder *coder);
 size_t chunk_compress_bound(size_t size_bytes);
 
 /*
- * Compress into OUT (chunk_compress_bound() bytes). *CODEC says what to use and, on return, what was
- * used: CHUNK_NONE when nothing was gained. LEVEL is zstd's; LZ4 has none here.
+ * Compress into OUT (chunk_compress_bound() bytes). *CODEC says what to use and, on return,
+ * what was used: CHUNK_NONE when nothing was gained. LEVEL is zstd's; LZ4 has none here.
  */
-DOR_MUST_CHECK int chunk_compress(struct chunk_coder *coder, enum chunk_codec *codec, int level,
-    const void *data, size_t size_bytes, void *out, size_t *ret_bytes);
+DOR_MUST_CHECK int chunk_compress(
+    struct chunk_coder *coder, enum chunk_codec *codec, int level, const void *data,
+    size_t size_bytes, void *out, size_t *ret_bytes);
 
 /* Decode to exactly OUT_BYTES. */
-DOR_MUST_CHECK int chunk_decompress(struct chunk_coder *coder, unsigned codec, const void *data,
-    size_t size_bytes, void *out, size_t out_bytes);
+DOR_MUST_CHECK int chunk_decompress(
+    struct chunk_coder *coder, unsigned codec, const void *data, size_t size_bytes, void *out,
+    size_t out_bytes);
 
 /* "zstd", "lz4", "none"; DOR_E_USAGE for another word. */
 DOR_MUST_CHECK int chunk_codec_parse(const char *name, enum chunk_codec *ret);

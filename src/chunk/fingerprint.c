@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fingerprint.c - picks the pieces of a chunk that are hashed: in each of SAMPLE_COUNT equal segments
- * the 64 bytes that end in the word with the smallest mix. Two chunks that share a segment's content
- * pick the same piece, whatever lies around it.
+ * fingerprint.c - picks the pieces of a chunk that are hashed: in each of SAMPLE_COUNT equal
+ * segments the 64 bytes that end in the word with the smallest mix. Two chunks that share a
+ * segment's content pick the same piece, whatever lies around it.
  *
  * It deliberately does not vote or look up: that is the store's index.
  */
@@ -17,8 +17,9 @@
 #define SAMPLE_WORDS (CHUNK_SAMPLE_BYTES / 8)
 
 unsigned
-chunk_fingerprint(struct chunk_scratch *scratch, const void *pages, unsigned page_count,
-    bool normalise, unsigned sample_count, uint32_t ret[CHUNK_FINGERPRINTS_MAX])
+chunk_fingerprint(
+    struct chunk_scratch *scratch, const void *pages, unsigned page_count, bool normalise,
+    unsigned sample_count, uint32_t ret[CHUNK_FINGERPRINTS_MAX])
 {
     dor_assert(page_count > 0 && page_count <= CHUNK_PAGES_MAX);
     dor_assert(sample_count <= CHUNK_FINGERPRINTS_MAX);

@@ -21,12 +21,12 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define USER_FIRST (UINT64_C(1) << 32)
-#define USER_COUNT ((UINT64_C(1) << 47) - USER_FIRST)
+#define USER_FIRST   (UINT64_C(1) << 32)
+#define USER_COUNT   ((UINT64_C(1) << 47) - USER_FIRST)
 #define KERNEL_FIRST UINT64_C(0xffff800000000000)
 #define KERNEL_COUNT (UINT64_C(0) - 4096 - KERNEL_FIRST) /* the top page holds error values */
-#define USER_KEEP UINT64_C(0xfff)
-#define KERNEL_KEEP UINT64_C(0x1fffff)
+#define USER_KEEP    UINT64_C(0xfff)
+#define KERNEL_KEEP  UINT64_C(0x1fffff)
 
 static bool
 body_page_is_zero(const void *page)
@@ -60,7 +60,8 @@ static void
 body_mix(const uint64_t words[CHUNK_PAGE_WORDS], uint32_t mixes[CHUNK_PAGE_WORDS])
 {
     for (unsigned i = 0; i < CHUNK_PAGE_WORDS; i++) {
-        uint32_t mix = (uint32_t)words[i] * 0x9e3779b1u ^ (uint32_t)(words[i] >> 32) * 0x85ebca77u;
+        uint32_t mix =
+            (uint32_t)words[i] * 0x9e3779b1u ^ (uint32_t)(words[i] >> 32) * 0x85ebca77u;
         mix ^= mix >> 15;
         mixes[i] = words[i] == 0 ? UINT32_MAX : mix;
     }
@@ -102,13 +103,14 @@ body_diff(const void *target, const void *base, uint8_t masks[CHUNK_PAGE_LINES])
 #if defined __AVX512F__
         masks[line] = _mm512_cmpneq_epi64_mask(_mm512_loadu_si512(t), _mm512_loadu_si512(b));
 #elif defined __AVX2__
-        __m256i low = _mm256_cmpeq_epi64(_mm256_loadu_si256((const __m256i *)(const void *)t),
+        __m256i low = _mm256_cmpeq_epi64(
+            _mm256_loadu_si256((const __m256i *)(const void *)t),
             _mm256_loadu_si256((const __m256i *)(const void *)b));
-        __m256i high =
-            _mm256_cmpeq_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(t + 32)),
-                _mm256_loadu_si256((const __m256i *)(const void *)(b + 32)));
+        __m256i high = _mm256_cmpeq_epi64(
+            _mm256_loadu_si256((const __m256i *)(const void *)(t + 32)),
+            _mm256_loadu_si256((const __m256i *)(const void *)(b + 32)));
         unsigned equal = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(low)) |
-            (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+                         (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
         masks[line] = (uint8_t)~equal;
 #else
         uint64_t tw[8];

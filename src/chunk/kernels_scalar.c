@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kernels_scalar.c - the page loops of kernels_body.h for the instruction set "scalar"; the build gives
- * this file its flags. It deliberately holds nothing else, so that no other code is compiled so.
+ * kernels_scalar.c - the page loops of kernels_body.h for the instruction set "scalar"; the
+ * build gives this file its flags. It deliberately holds nothing else, so that no other code
+ * is compiled so.
  */
 #include "chunk/kernels_body.h"
 

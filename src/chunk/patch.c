@@ -23,7 +23,6 @@
  */
 #include "chunk/patch.h"
 
-
 #include <string.h>
 
 #include "base/err.h"
@@ -36,7 +35,7 @@ enum { OP_RECENT0, OP_RECENT1, OP_RECENT2, OP_LOW2, OP_LOW4, OP_ALL, OP_HIGH4, O
 
 /* Copy/insert is tried on patches larger than this, and must then take less than half the bytes:
  * a patch of changed words packs better in its group than one of literal runs. */
-#define COPY_TRY_BYTES 512
+#define COPY_TRY_BYTES     512
 #define COPY_WORTH_PERCENT 50
 
 static uint64_t
@@ -68,7 +67,8 @@ recent_use(struct recent *recent, unsigned index)
 
 /* The op for target word T over base word B; its literal goes to *LITERALS, which is moved on. */
 static uint8_t
-encode_word(const struct chunk_slides *slides, struct recent *recent, uint64_t t, uint64_t b,
+encode_word(
+    const struct chunk_slides *slides, struct recent *recent, uint64_t t, uint64_t b,
     uint8_t **literals)
 {
     uint64_t delta = t - b;
@@ -138,9 +138,9 @@ encode_words(
 /* ------------------------------------------------------------------ copy/insert */
 
 #define ANCHOR_SLOTS 2048
-#define ANCHOR_STEP 4
-#define ANCHOR_NONE UINT16_MAX
-#define MISS_STEP 64 /* the longer nothing was found, the larger the steps */
+#define ANCHOR_STEP  4
+#define ANCHOR_NONE  UINT16_MAX
+#define MISS_STEP    64 /* the longer nothing was found, the larger the steps */
 
 static unsigned
 anchor_hash(uint64_t word)
@@ -180,10 +180,13 @@ static bool
 matches_at(const struct copier *copier, int at, int source)
 {
     return source >= 0 && source <= (int)DOR_PAGE_BYTES - 8 &&
-        base_le64_get(copier->target + at) == base_le64_get(copier->base + source);
+           base_le64_get(copier->target + at) == base_le64_get(copier->base + source);
 }
 
-/* Where in the base the 8 bytes at AT are found: same place, same shift as last, by anchor; or -1. */
+/*
+ * Where in the base the 8 bytes at AT are found: same place, same shift as last, by anchor; or
+ * -1.
+ */
 static int
 find_source(const struct copier *copier, int at)
 {
@@ -240,7 +243,8 @@ encode_copy(const uint8_t *target, const uint8_t *base, uint8_t *out, size_t lim
 }
 
 size_t
-chunk_patch_encode(const struct chunk_slides *slides, const void *target, const void *base,
+chunk_patch_encode(
+    const struct chunk_slides *slides, const void *target, const void *base,
     enum chunk_patch_effort effort, uint8_t out[CHUNK_PATCH_BYTES_MAX])
 {
     size_t words_bytes = encode_words(slides, target, base, out);
@@ -267,7 +271,8 @@ malformed(const char *what)
 static int
 op_literal_bytes(const struct chunk_slides *slides, unsigned op)
 {
-    static const int8_t sizes[OP_SLIDE] = {0, 0, 0, 2, 4, 8, 4, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    static const int8_t sizes[OP_SLIDE] = {0,  0,  0,  2,  4,  8,  4,  -1,
+                                           -1, -1, -1, -1, -1, -1, -1, -1};
     if (op < OP_SLIDE)
         return sizes[op];
     return op - OP_SLIDE < slides->count ? 0 : -1;
@@ -275,7 +280,8 @@ op_literal_bytes(const struct chunk_slides *slides, unsigned op)
 
 /* The target word for OP, its literal at LITERAL; the op is known to be valid. */
 static uint64_t
-apply_word(const struct chunk_slides *slides, struct recent *recent, unsigned op, uint64_t b,
+apply_word(
+    const struct chunk_slides *slides, struct recent *recent, unsigned op, uint64_t b,
     const uint8_t *literal)
 {
     uint64_t t;
@@ -321,7 +327,8 @@ chunk_patch_uses_slides(const uint8_t *patch, size_t size_bytes)
 }
 
 static int
-apply_words(const struct chunk_slides *slides, const uint8_t *patch, size_t size_bytes,
+apply_words(
+    const struct chunk_slides *slides, const uint8_t *patch, size_t size_bytes,
     const uint8_t *base, uint8_t *target)
 {
     if (size_bytes < 9)
@@ -395,7 +402,8 @@ apply_copy(const uint8_t *patch, size_t size_bytes, const uint8_t *base, uint8_t
 }
 
 int
-chunk_patch_apply(const struct chunk_slides *slides, const uint8_t *patch, size_t size_bytes,
+chunk_patch_apply(
+    const struct chunk_slides *slides, const uint8_t *patch, size_t size_bytes,
     const void *base, void *target)
 {
     if (size_bytes == 0)

@@ -14,7 +14,7 @@
 #include "base/size.h"
 #include "chunk/kernels.h"
 
-#define LEARN_SLOTS 16384 /* power of two; 256 KiB */
+#define LEARN_SLOTS  16384 /* power of two; 256 KiB */
 #define LEARN_PROBES 8
 
 struct learn_slot {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * slide.h - the table of address slides between an image and what it is encoded against.
- * Address-space randomisation moves each mapping by one constant, so most pointers of two runs differ by
- * one of a few numbers: a patch names the number instead of writing the pointer.
+ * Address-space randomisation moves each mapping by one constant, so most pointers of two runs
+ * differ by one of a few numbers: a patch names the number instead of writing the pointer.
  *
  * Ownership:  tables are plain values; a learner is allocated and freed by the caller.
  * Threads:    a finished table may be read by any thread; a learner belongs to one.
@@ -35,7 +35,8 @@ DOR_MUST_CHECK int chunk_slide_learner_new(struct chunk_slide_learner **ret);
 void chunk_slide_learner_free(struct chunk_slide_learner *learner);
 
 /* Count the pointer differences of one pair of similar pages. */
-void chunk_slide_learn(struct chunk_slide_learner *learner, const void *target, const void *base);
+void
+chunk_slide_learn(struct chunk_slide_learner *learner, const void *target, const void *base);
 
 /* Fill SLIDES with the differences seen at least LEAST times, most frequent first; forgets all. */
 void chunk_slide_finish(

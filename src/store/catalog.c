@@ -31,10 +31,10 @@
 #include "store/options.h"
 #include "store/wire.h"
 
-#define MAGIC "DORMOUSE"
-#define HEADER_BYTES 40
-#define BODY_BYTES_MAX (UINT64_C(1) << 30)
-#define CATALOG_LEVEL 3
+#define MAGIC            "DORMOUSE"
+#define HEADER_BYTES     40
+#define BODY_BYTES_MAX   (UINT64_C(1) << 30)
+#define CATALOG_LEVEL    3
 #define OPTION_BYTES_MAX 256
 
 void
@@ -115,13 +115,15 @@ array_open(void *array, size_t count, size_t at, size_t element_bytes)
 {
     uint8_t *grown = base_realloc_array(array, count + 1, element_bytes);
     if (grown != NULL)
-        memmove(grown + (at + 1) * element_bytes, grown + at * element_bytes,
+        memmove(
+            grown + (at + 1) * element_bytes, grown + at * element_bytes,
             (count - at) * element_bytes);
     return grown;
 }
 
 int
-store_catalog_snapshot_add(struct store_catalog *catalog, const struct store_snapshot_entry *entry)
+store_catalog_snapshot_add(
+    struct store_catalog *catalog, const struct store_snapshot_entry *entry)
 {
     size_t at = snapshot_position(catalog, entry->info.name);
     if (at < catalog->snapshot_count &&
@@ -161,8 +163,8 @@ store_catalog_domain(
         }
     if (!create)
         return dor_fail(DOR_E_NOT_FOUND, "no domain %s", name);
-    struct store_domain_entry *domains =
-        array_open(catalog->domains, catalog->domain_count, catalog->domain_count, sizeof *domains);
+    struct store_domain_entry *domains = array_open(
+        catalog->domains, catalog->domain_count, catalog->domain_count, sizeof *domains);
     if (domains == NULL)
         return DOR_E_NO_MEMORY;
     catalog->domains = domains;
@@ -178,7 +180,8 @@ store_catalog_domain(
 /* ------------------------------------------------------------------ segments */
 
 static int
-compare_segments(const struct store_segment_entry *left, uint32_t domain, unsigned stream,
+compare_segments(
+    const struct store_segment_entry *left, uint32_t domain, unsigned stream,
     uint64_t first_serial)
 {
     if (left->domain != domain)
@@ -190,7 +193,8 @@ compare_segments(const struct store_segment_entry *left, uint32_t domain, unsign
 
 static size_t
 segment_position(
-    const struct store_catalog *catalog, uint32_t domain, unsigned stream, uint64_t first_serial)
+    const struct store_catalog *catalog, uint32_t domain, unsigned stream,
+    uint64_t first_serial)
 {
     size_t low = 0;
     size_t high = catalog->segment_count;
@@ -205,7 +209,8 @@ segment_position(
 }
 
 size_t
-store_catalog_stream(const struct store_catalog *catalog, uint32_t domain, unsigned stream,
+store_catalog_stream(
+    const struct store_catalog *catalog, uint32_t domain, unsigned stream,
     struct store_segment_entry **ret_first)
 {
     size_t first = segment_position(catalog, domain, stream, 0);
@@ -224,7 +229,8 @@ store_catalog_segment(const struct store_catalog *catalog, uint32_t id)
 }
 
 int
-store_catalog_segment_add(struct store_catalog *catalog, const struct store_segment_entry *entry)
+store_catalog_segment_add(
+    struct store_catalog *catalog, const struct store_segment_entry *entry)
 {
     size_t at = segment_position(catalog, entry->domain, entry->stream, entry->first_serial);
     struct store_segment_entry *segments =
@@ -267,9 +273,10 @@ store_segment_entry_add_frame(
 static int
 encode_kind_bytes(struct base_buf *buf, const struct dor_kind_bytes *bytes)
 {
-    const uint64_t values[] = {bytes->logical_bytes, bytes->zero_bytes, bytes->exact_bytes,
-        bytes->patched_bytes, bytes->raw_bytes, bytes->reference_bytes, bytes->patched_stored_bytes,
-        bytes->raw_stored_bytes};
+    const uint64_t values[] = {
+        bytes->logical_bytes,        bytes->zero_bytes,      bytes->exact_bytes,
+        bytes->patched_bytes,        bytes->raw_bytes,       bytes->reference_bytes,
+        bytes->patched_stored_bytes, bytes->raw_stored_bytes};
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         int err = store_put_varint(buf, values[i]);
         if (err != 0)
@@ -281,14 +288,18 @@ encode_kind_bytes(struct base_buf *buf, const struct dor_kind_bytes *bytes)
 static void
 decode_kind_bytes(struct store_reader *reader, struct dor_kind_bytes *bytes)
 {
-    uint64_t *values[] = {&bytes->logical_bytes, &bytes->zero_bytes, &bytes->exact_bytes,
-        &bytes->patched_bytes, &bytes->raw_bytes, &bytes->reference_bytes,
+    uint64_t *values[] = {
+        &bytes->logical_bytes,        &bytes->zero_bytes,      &bytes->exact_bytes,
+        &bytes->patched_bytes,        &bytes->raw_bytes,       &bytes->reference_bytes,
         &bytes->patched_stored_bytes, &bytes->raw_stored_bytes};
     for (size_t i = 0; i < ARRAY_LEN(values); i++)
         *values[i] = store_get_varint(reader);
 }
 
-/* The total is the sum of the types, so only types that have bytes are written: a mask, then those. */
+/*
+ * The total is the sum of the types, so only types that have bytes are written: a mask, then
+ * those.
+ */
 int
 store_put_result_encode(struct base_buf *buf, const struct dor_put_result *result)
 {
@@ -426,8 +437,9 @@ encode_file(const struct store_catalog *catalog, struct base_buf *file)
     enum chunk_codec codec = CHUNK_ZSTD;
     size_t stored_bytes = 0;
     if (err == 0)
-        err = chunk_compress(coder, &codec, CATALOG_LEVEL, body.data, body.size_bytes,
-            file->data + HEADER_BYTES, &stored_bytes);
+        err = chunk_compress(
+            coder, &codec, CATALOG_LEVEL, body.data, body.size_bytes, file->data + HEADER_BYTES,
+            &stored_bytes);
     chunk_coder_free(coder);
     if (err != 0)
         return err;
@@ -436,8 +448,9 @@ encode_file(const struct store_catalog *catalog, struct base_buf *file)
     base_le32_put(file->data + 12, codec);
     base_le64_put(file->data + 16, stored_bytes);
     base_le64_put(file->data + 24, body.size_bytes);
-    base_le64_put(file->data + 32, chunk_digest(file->data, 32) ^
-            chunk_digest(file->data + HEADER_BYTES, stored_bytes));
+    base_le64_put(
+        file->data + 32,
+        chunk_digest(file->data, 32) ^ chunk_digest(file->data + HEADER_BYTES, stored_bytes));
     file->size_bytes = HEADER_BYTES + stored_bytes;
     return 0;
 }
@@ -523,13 +536,13 @@ decode_segment(struct store_reader *reader, struct store_catalog *catalog)
     segment.stream = (unsigned)store_get_bounded(reader, STORE_STREAMS - 1);
     segment.squeezed = store_get_bounded(reader, 1) != 0;
     segment.first_serial = store_get_bounded(reader, STORE_SERIAL_MAX);
-    segment.end_serial =
-        segment.first_serial + store_get_bounded(reader, STORE_SERIAL_MAX - segment.first_serial);
+    segment.end_serial = segment.first_serial +
+                         store_get_bounded(reader, STORE_SERIAL_MAX - segment.first_serial);
     segment.size_bytes = store_get_bounded(reader, INT64_MAX);
     segment.page_count = store_get_bounded(reader, segment.end_serial - segment.first_serial);
     int err = decode_frames(reader, &segment);
     if (err == 0 && (reader->bad || segment.domain >= catalog->domain_count ||
-                        segment.id >= catalog->next_segment_id))
+                     segment.id >= catalog->next_segment_id))
         err = damaged("a segment entry makes no sense");
     if (err == 0)
         err = store_catalog_segment_add(catalog, &segment);
@@ -605,9 +618,9 @@ check_header(const uint8_t *file, size_t size_bytes)
         return damaged("this is not a dormouse catalog");
     uint32_t version = base_le32_get(file + 8);
     if (version != STORE_FORMAT_VERSION)
-        return dor_fail(DOR_E_UNSUPPORTED,
-            "the store has format version %u, this program knows version %u", version,
-            STORE_FORMAT_VERSION);
+        return dor_fail(
+            DOR_E_UNSUPPORTED, "the store has format version %u, this program knows version %u",
+            version, STORE_FORMAT_VERSION);
     if (base_le64_get(file + 16) != size_bytes - HEADER_BYTES)
         return damaged("the file is cut short or too long");
     uint64_t digest =
@@ -632,8 +645,9 @@ store_catalog_decode(const void *data, size_t size_bytes, struct store_catalog *
     struct chunk_coder *coder = NULL;
     err = body == NULL ? DOR_E_NO_MEMORY : chunk_coder_new(&coder);
     if (err == 0)
-        err = chunk_decompress(coder, base_le32_get(file + 12), file + HEADER_BYTES,
-            size_bytes - HEADER_BYTES, body, body_bytes);
+        err = chunk_decompress(
+            coder, base_le32_get(file + 12), file + HEADER_BYTES, size_bytes - HEADER_BYTES,
+            body, body_bytes);
     if (err == 0)
         err = store_catalog_new(&catalog);
     if (err == 0) {
@@ -656,8 +670,8 @@ store_catalog_load(struct store_medium *medium, struct store_catalog **ret)
     uint64_t size_bytes = 0;
     int err = store_medium_open(medium, STORE_CATALOG_NAME, false, &fd);
     if (err == DOR_E_NOT_FOUND)
-        return dor_fail(DOR_E_NOT_FOUND, "no store in %s; make one with init",
-            store_medium_name(medium));
+        return dor_fail(
+            DOR_E_NOT_FOUND, "no store in %s; make one with init", store_medium_name(medium));
     if (err == 0)
         err = base_file_size(fd, STORE_CATALOG_NAME, &size_bytes);
     if (err == 0 && size_bytes > HEADER_BYTES + 2 * BODY_BYTES_MAX)

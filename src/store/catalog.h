@@ -15,7 +15,7 @@
 #include "store/place.h"
 #include <dormouse/store.h>
 
-#define STORE_CATALOG_NAME "catalog"
+#define STORE_CATALOG_NAME   "catalog"
 #define STORE_FORMAT_VERSION 1
 
 /* A table of rows of groups and pages inside a segment file. */
@@ -65,31 +65,37 @@ struct store_catalog {
 
 DOR_MUST_CHECK int store_catalog_new(struct store_catalog **ret);
 void store_catalog_free(struct store_catalog *catalog);
-DOR_MUST_CHECK int store_catalog_copy(const struct store_catalog *from, struct store_catalog **ret);
+DOR_MUST_CHECK int
+store_catalog_copy(const struct store_catalog *from, struct store_catalog **ret);
 
 DOR_MUST_CHECK int store_catalog_load(struct store_medium *medium, struct store_catalog **ret);
 /* Writes generation + 1 and makes it durable; on an error the old catalog is still in force. */
-DOR_MUST_CHECK int store_catalog_save(struct store_medium *medium, struct store_catalog *catalog);
+DOR_MUST_CHECK int
+store_catalog_save(struct store_medium *medium, struct store_catalog *catalog);
 /* From bytes, for load and for the fuzzer. */
-DOR_MUST_CHECK int store_catalog_decode(
-    const void *data, size_t size_bytes, struct store_catalog **ret);
+DOR_MUST_CHECK int
+store_catalog_decode(const void *data, size_t size_bytes, struct store_catalog **ret);
 
 /* NULL when there is none. */
-struct store_snapshot_entry *store_catalog_snapshot(
-    const struct store_catalog *catalog, const char *name);
+struct store_snapshot_entry *
+store_catalog_snapshot(const struct store_catalog *catalog, const char *name);
 DOR_MUST_CHECK int store_catalog_snapshot_add(
     struct store_catalog *catalog, const struct store_snapshot_entry *entry);
 void store_catalog_snapshot_remove(struct store_catalog *catalog, const char *name);
 
-/* Index of the domain NAME, made when it is missing and CREATE is set; DOR_E_NOT_FOUND otherwise. */
+/*
+ * Index of the domain NAME, made when it is missing and CREATE is set; DOR_E_NOT_FOUND
+ * otherwise.
+ */
 DOR_MUST_CHECK int store_catalog_domain(
     struct store_catalog *catalog, const char *name, bool create, uint32_t *ret);
 
 /* The segments of one stream are neighbours: the first and how many. */
-size_t store_catalog_stream(const struct store_catalog *catalog, uint32_t domain, unsigned stream,
+size_t store_catalog_stream(
+    const struct store_catalog *catalog, uint32_t domain, unsigned stream,
     struct store_segment_entry **ret_first);
-struct store_segment_entry *store_catalog_segment(
-    const struct store_catalog *catalog, uint32_t id);
+struct store_segment_entry *
+store_catalog_segment(const struct store_catalog *catalog, uint32_t id);
 /* Takes over ENTRY->frames. */
 DOR_MUST_CHECK int store_catalog_segment_add(
     struct store_catalog *catalog, const struct store_segment_entry *entry);
@@ -100,8 +106,8 @@ DOR_MUST_CHECK int store_segment_entry_add_frame(
 /* The put result as varints, shared with snapshot files. */
 struct base_buf;
 struct store_reader;
-DOR_MUST_CHECK int store_put_result_encode(
-    struct base_buf *buf, const struct dor_put_result *result);
+DOR_MUST_CHECK int
+store_put_result_encode(struct base_buf *buf, const struct dor_put_result *result);
 void store_put_result_decode(struct store_reader *reader, struct dor_put_result *result);
 
 void store_kind_bytes_add(struct dor_kind_bytes *sum, const struct dor_kind_bytes *more);

@@ -2,12 +2,14 @@
 /*
  * check.c - reads and verifies everything a store holds, and repairs what can be.
  *
- * Per domain: every segment's header, frames and groups; every plain page against its digest; every patch
- * applied to its base and checked; then every snapshot: recipe, sidecars, and that each page it names is there and
- * good. Bad pages are bits in a usage map, so what a damaged group means for snapshots is known by name.
+ * Per domain: every segment's header, frames and groups; every plain page against its digest;
+ * every patch applied to its base and checked; then every snapshot: recipe, sidecars, and that
+ * each page it names is there and good. Bad pages are bits in a usage map, so what a damaged
+ * group means for snapshots is known by name.
  *
- * Repair moves damaged snapshot files aside ("bad.<file>") and drops them from the catalog, writes segments anew
- * without their bad pages, and moves segments aside that cannot be read at all. It never changes a good page.
+ * Repair moves damaged snapshot files aside ("bad.<file>") and drops them from the catalog,
+ * writes segments anew without their bad pages, and moves segments aside that cannot be read
+ * at all. It never changes a good page.
  */
 #include <stdio.h>
 #include <string.h>
@@ -28,9 +30,9 @@ struct checker {
     const struct dor_check *check;
     struct dor_check_result *result;
     uint32_t domain;
-    struct store_usage good;      /* pages that are there and verified */
-    struct store_usage bad;       /* pages that are there and damaged */
-    struct store_usage doubtful;  /* pages of groups with a bad checksum, good or not */
+    struct store_usage good;     /* pages that are there and verified */
+    struct store_usage bad;      /* pages that are there and damaged */
+    struct store_usage doubtful; /* pages of groups with a bad checksum, good or not */
     uint64_t done_bytes, total_bytes;
     bool stopped;
 };
@@ -50,7 +52,8 @@ report_progress(struct checker *checker, uint64_t bytes)
     const struct dor_check *check = checker->check;
     checker->done_bytes += bytes;
     if (check->progress != NULL &&
-        check->progress(check->progress_context, checker->done_bytes, checker->total_bytes) != 0)
+        check->progress(check->progress_context, checker->done_bytes, checker->total_bytes) !=
+            0)
         return dor_fail(DOR_E_BUSY, "check was stopped");
     return 0;
 }
@@ -60,27 +63,32 @@ static bool
 is_finding(int err)
 {
     return err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED || err == DOR_E_IO ||
-        err == DOR_E_NOT_FOUND;
+           err == DOR_E_NOT_FOUND;
 }
 
 /* ------------------------------------------------------------------ segments */
 
 static void
-mark_group(unsigned stream, const struct store_table *table, const struct store_group *group,
+mark_group(
+    unsigned stream, const struct store_table *table, const struct store_group *group,
     struct store_usage *usage)
 {
-    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++)
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count;
+         i++)
         store_usage_mark(usage, stream, table->serials[i]);
 }
 
 /* A plain group: its digest, then each page's. */
 static void
-check_raw_pages(struct checker *checker, const struct store_segment_entry *entry,
+check_raw_pages(
+    struct checker *checker, const struct store_segment_entry *entry,
     const struct store_group *group)
 {
     const struct store_table *table = entry->loaded->table;
-    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++) {
-        uint64_t digest = chunk_digest(checker->store->plain + table->offsets[i], DOR_PAGE_BYTES);
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count;
+         i++) {
+        uint64_t digest =
+            chunk_digest(checker->store->plain + table->offsets[i], DOR_PAGE_BYTES);
         bool good = chunk_page_digest(digest) == table->digests[i];
         store_usage_mark(
             good ? &checker->good : &checker->bad, entry->stream, table->serials[i]);
@@ -90,13 +98,14 @@ check_raw_pages(struct checker *checker, const struct store_segment_entry *entry
 }
 
 static int
-check_group(struct checker *checker, const struct store_segment_entry *entry,
+check_group(
+    struct checker *checker, const struct store_segment_entry *entry,
     const struct store_group *group)
 {
     struct dor_store *store = checker->store;
     const struct store_table *table = entry->loaded->table;
-    int err = store_segment_read_group(
-        store, entry->loaded, group, store->stored, store->plain);
+    int err =
+        store_segment_read_group(store, entry->loaded, group, store->stored, store->plain);
     checker->result->groups++;
     checker->result->pages += group->page_count;
     checker->result->bytes += group->stored_bytes;
@@ -142,18 +151,18 @@ check_patches(struct checker *checker, const struct store_segment_entry *entry)
 {
     const struct store_table *table = entry->loaded->table;
     unsigned stream = entry->stream;
-    AUTO_FREE struct store_fetch_item *items = base_array(
-        base_min_u64(table->page_count, BATCH_PAGES) + 1, sizeof *items);
+    AUTO_FREE struct store_fetch_item *items =
+        base_array(base_min_u64(table->page_count, BATCH_PAGES) + 1, sizeof *items);
     if (items == NULL)
         return DOR_E_NO_MEMORY;
     for (uint64_t row = 0; row < table->page_count;) {
         size_t count = 0;
         for (; row < table->page_count && count < BATCH_PAGES; row++)
             if (!store_usage_has(&checker->bad, stream, table->serials[row]))
-                items[count++] =
-                    (struct store_fetch_item){store_stream_place(stream, table->serials[row]), row};
-        int err = store_fetch(
-            checker->store, checker->domain, items, count, visit_patched, checker);
+                items[count++] = (struct store_fetch_item){
+                    store_stream_place(stream, table->serials[row]), row};
+        int err =
+            store_fetch(checker->store, checker->domain, items, count, visit_patched, checker);
         if (err != 0)
             return err;
     }
@@ -187,8 +196,8 @@ check_segments(struct checker *checker)
     /* Plain pages come before the patches that need them: streams are ordered so. */
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
         struct store_segment_entry *first;
-        size_t count = store_catalog_stream(
-            checker->store->catalog, checker->domain, stream, &first);
+        size_t count =
+            store_catalog_stream(checker->store->catalog, checker->domain, stream, &first);
         for (size_t i = 0; i < count; i++) {
             int err = check_segment(checker, &first[i]);
             if (err != 0)
@@ -208,8 +217,8 @@ count_lost(const struct checker *checker, const struct store_recipe *recipe)
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
         lost += store_place_is_stored(place) &&
-            !store_usage_has(
-                &checker->good, store_place_stream(place), store_place_serial(place));
+                !store_usage_has(
+                    &checker->good, store_place_stream(place), store_place_serial(place));
     }
     return lost;
 }
@@ -234,8 +243,7 @@ check_sidecars(struct checker *checker, const char *name)
 
 /* 0 with *RET_BAD, or an error that ends the check. */
 static int
-check_snapshot(
-    struct checker *checker, const struct store_snapshot_entry *entry, bool *ret_bad)
+check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry, bool *ret_bad)
 {
     char file[STORE_FILE_NAME_BYTES];
     char detail[160];
@@ -248,7 +256,8 @@ check_snapshot(
         uint64_t lost = count_lost(checker, &recipe);
         store_recipe_fini(&recipe);
         if (lost > 0) {
-            snprintf(detail, sizeof detail, "%llu of its pages are damaged or missing",
+            snprintf(
+                detail, sizeof detail, "%llu of its pages are damaged or missing",
                 (unsigned long long)lost);
             report(checker, file, detail, entry->info.name);
             return 0;
@@ -293,8 +302,8 @@ check_snapshots(struct checker *checker)
     for (size_t i = 0; i < catalog->snapshot_count;) {
         bool bad = false;
         int err = catalog->snapshots[i].domain == checker->domain
-            ? check_snapshot(checker, &catalog->snapshots[i], &bad)
-            : 0;
+                      ? check_snapshot(checker, &catalog->snapshots[i], &bad)
+                      : 0;
         checker->result->damaged_snapshots += bad;
         if (err == 0 && bad && checker->check->repair)
             err = quarantine_snapshot(checker, i);
@@ -342,8 +351,8 @@ repair_segments(struct checker *checker)
     store_packing_from_options(&checker->store->options, &repack.packing);
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
         struct store_segment_entry *first;
-        size_t count = store_catalog_stream(
-            checker->store->catalog, checker->domain, stream, &first);
+        size_t count =
+            store_catalog_stream(checker->store->catalog, checker->domain, stream, &first);
         AUTO_FREE uint32_t *ids = base_array(count + 1, sizeof *ids);
         if (ids == NULL)
             return DOR_E_NO_MEMORY;

@@ -2,9 +2,10 @@
 /*
  * copy.c - moves a snapshot to another store by copying whole groups as they are stored.
  *
- * Pages get new serial numbers in the target; a map from old to new serves the bases of patches and the
- * recipe. A group the target has already (same pages by digest, same stored bytes, compared) is not
- * copied but mapped. Plain groups go first, so the bases are there when the patches come.
+ * Pages get new serial numbers in the target; a map from old to new serves the bases of
+ * patches and the recipe. A group the target has already (same pages by digest, same stored
+ * bytes, compared) is not copied but mapped. Plain groups go first, so the bases are there
+ * when the patches come.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +52,13 @@ map_serial(const struct copier *copier, unsigned stream, uint64_t old_serial)
 }
 
 static int
-add_mappings(struct copier *copier, unsigned stream, const struct store_table *table,
+add_mappings(
+    struct copier *copier, unsigned stream, const struct store_table *table,
     const struct store_group *group, uint64_t new_serial)
 {
     size_t count = copier->map_counts[stream];
-    struct mapping *map = base_realloc_array(
-        copier->maps[stream], count + group->page_count, sizeof *map);
+    struct mapping *map =
+        base_realloc_array(copier->maps[stream], count + group->page_count, sizeof *map);
     if (map == NULL)
         return DOR_E_NO_MEMORY;
     copier->maps[stream] = map;
@@ -71,7 +73,8 @@ add_mappings(struct copier *copier, unsigned stream, const struct store_table *t
 
 /* Whether the target's page at AT begins a group equal to GROUP, bytes compared. */
 static bool
-is_same_group(struct copier *copier, const struct store_page_at *at, const struct store_segment *from,
+is_same_group(
+    struct copier *copier, const struct store_page_at *at, const struct store_segment *from,
     const struct store_group *group)
 {
     const struct store_group *have = at->group;
@@ -84,7 +87,7 @@ is_same_group(struct copier *copier, const struct store_page_at *at, const struc
         if (table->serials[have->first_page + (uint64_t)i] != table->serials[at->row] + i ||
             table->digests[have->first_page + (uint64_t)i] != copier->rows[i].digest ||
             (table->patches &&
-                table->bases[have->first_page + (uint64_t)i] != copier->rows[i].base))
+             table->bases[have->first_page + (uint64_t)i] != copier->rows[i].base))
             return false;
     if (table->patches) {
         const struct chunk_slides *left =
@@ -92,18 +95,21 @@ is_same_group(struct copier *copier, const struct store_page_at *at, const struc
         const struct chunk_slides *right =
             group->slides == 0 ? NULL : &from->table->slides[group->slides - 1];
         if ((left == NULL) != (right == NULL) ||
-            (left != NULL && (left->count != right->count ||
-                memcmp(left->slide, right->slide, left->count * sizeof left->slide[0]) != 0)))
+            (left != NULL &&
+             (left->count != right->count ||
+              memcmp(left->slide, right->slide, left->count * sizeof left->slide[0]) != 0)))
             return false;
     }
-    return base_file_pread(at->segment->fd, copier->other, have->stored_bytes, have->offset,
+    return base_file_pread(
+               at->segment->fd, copier->other, have->stored_bytes, have->offset,
                at->segment->name) == 0 &&
-        memcmp(copier->other, copier->source->stored, have->stored_bytes) == 0;
+           memcmp(copier->other, copier->source->stored, have->stored_bytes) == 0;
 }
 
 /* The target's serial number of the first page of an equal group, 0 when there is none. */
 static int
-find_group(struct copier *copier, unsigned stream, const struct store_segment *from,
+find_group(
+    struct copier *copier, unsigned stream, const struct store_segment *from,
     const struct store_group *group, uint64_t *ret)
 {
     struct store_index *index;
@@ -119,9 +125,10 @@ find_group(struct copier *copier, unsigned stream, const struct store_segment *f
     unsigned pages = patches ? 1 : first->chunk_pages;
     for (unsigned i = 0; i < pages && i < group->page_count; i++)
         digests[i] = copier->rows[i].digest;
-    unsigned count = pages == 0 || pages > group->page_count
-        ? 0
-        : store_index_find(index, store_index_exact_key(digests, pages), references);
+    unsigned count =
+        pages == 0 || pages > group->page_count
+            ? 0
+            : store_index_find(index, store_index_exact_key(digests, pages), references);
     for (unsigned f = 0; f < first->fingerprint_count; f++)
         count += store_index_find(index, first->fingerprints[f], references + count);
     for (unsigned i = 0; i < count; i++) {
@@ -140,7 +147,8 @@ find_group(struct copier *copier, unsigned stream, const struct store_segment *f
 /* ------------------------------------------------------------------ copying */
 
 static void
-take_rows(struct copier *copier, unsigned stream, const struct store_table *table,
+take_rows(
+    struct copier *copier, unsigned stream, const struct store_table *table,
     const struct store_group *group, const uint32_t *fingerprints)
 {
     for (uint32_t i = 0; i < group->page_count; i++) {
@@ -161,7 +169,8 @@ take_rows(struct copier *copier, unsigned stream, const struct store_table *tabl
 }
 
 static int
-copy_group(struct copier *copier, unsigned stream, const struct store_segment *from,
+copy_group(
+    struct copier *copier, unsigned stream, const struct store_segment *from,
     const struct store_group *group)
 {
     uint64_t serial;
@@ -178,24 +187,27 @@ copy_group(struct copier *copier, unsigned stream, const struct store_segment *f
             copier->rows[i].serial = store_writer_serial(copier->writer, stream);
             serial = i == 0 ? copier->rows[i].serial : serial;
         }
-        err = store_writer_add_group(copier->writer, stream, group, copier->rows,
-            copier->source->stored,
+        err = store_writer_add_group(
+            copier->writer, stream, group, copier->rows, copier->source->stored,
             group->slides == 0 ? NULL : &table->slides[group->slides - 1]);
     }
     return err != 0 ? err : add_mappings(copier, stream, table, group, serial);
 }
 
 static bool
-group_is_needed(const struct copier *copier, unsigned stream, const struct store_table *table,
+group_is_needed(
+    const struct copier *copier, unsigned stream, const struct store_table *table,
     const struct store_group *group)
 {
-    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++)
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count;
+         i++)
         if (store_usage_has(&copier->needed, stream, table->serials[i]))
             return true;
     return false;
 }
 
-typedef int group_fn(struct copier *copier, unsigned stream, const struct store_segment *from,
+typedef int group_fn(
+    struct copier *copier, unsigned stream, const struct store_segment *from,
     const struct store_group *group);
 
 /* Call VISIT with each needed group of STREAM, its rows taken when TAKE. */
@@ -203,8 +215,8 @@ static int
 each_needed_group(struct copier *copier, unsigned stream, bool take, group_fn *visit)
 {
     struct store_segment_entry *first;
-    size_t count = store_catalog_stream(
-        copier->source->catalog, copier->source_domain, stream, &first);
+    size_t count =
+        store_catalog_stream(copier->source->catalog, copier->source_domain, stream, &first);
     for (size_t i = 0; i < count; i++) {
         int err = store_segment_load(copier->source, &first[i]);
         if (err != 0)
@@ -230,11 +242,14 @@ each_needed_group(struct copier *copier, unsigned stream, bool take, group_fn *v
 
 /* Whole groups are copied, so all bases of a needed group's patches are needed. */
 static int
-need_bases(struct copier *copier, unsigned stream, const struct store_segment *from,
+need_bases(
+    struct copier *copier, unsigned stream, const struct store_segment *from,
     const struct store_group *group)
 {
-    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++)
-        store_usage_mark(&copier->needed, stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count;
+         i++)
+        store_usage_mark(
+            &copier->needed, stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
             from->table->bases[i]);
     return 0;
 }
@@ -243,8 +258,7 @@ static int
 copy_streams(struct copier *copier)
 {
     for (unsigned stream = 0; stream < STORE_STREAMS; stream += STORE_STREAM_KINDS) {
-        int err =
-            each_needed_group(copier, stream + STORE_STREAM_PATCH, false, need_bases);
+        int err = each_needed_group(copier, stream + STORE_STREAM_PATCH, false, need_bases);
         if (err == 0)
             err = each_needed_group(copier, stream + STORE_STREAM_RAW, true, copy_group);
         if (err == 0)
@@ -295,7 +309,10 @@ read_sidecars(struct dor_snapshot *snapshot, struct sidecars *sidecars)
     return 0;
 }
 
-/* New places for all pages; the put result counts mapped pages as exact where the target had them. */
+/*
+ * New places for all pages; the put result counts mapped pages as exact where the target had
+ * them.
+ */
 static int
 map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *first_new)
 {
@@ -330,7 +347,8 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
 }
 
 static int
-commit(struct copier *copier, const char *target_name, const struct dor_snapshot_info *info,
+commit(
+    struct copier *copier, const char *target_name, const struct dor_snapshot_info *info,
     const struct store_recipe *recipe, const struct sidecars *sidecars)
 {
     struct store_catalog *catalog = copier->target->catalog;
@@ -353,7 +371,8 @@ commit(struct copier *copier, const char *target_name, const struct dor_snapshot
 }
 
 static int
-copier_run(struct copier *copier, const struct store_snapshot_entry *from, const char *target_name)
+copier_run(
+    struct copier *copier, const struct store_snapshot_entry *from, const char *target_name)
 {
     struct dor_snapshot *snapshot = NULL;
     struct store_recipe recipe = {0};
@@ -368,8 +387,8 @@ copier_run(struct copier *copier, const struct store_snapshot_entry *from, const
         err = store_catalog_domain(
             copier->target->catalog, from->info.domain, true, &copier->target_domain);
     if (err == 0)
-        err = store_writer_new(
-            copier->target, copier->target_domain, &packing, &copier->writer);
+        err =
+            store_writer_new(copier->target, copier->target_domain, &packing, &copier->writer);
     if (err == 0)
         err = store_usage_init(&copier->needed, copier->source, copier->source_domain);
     if (err == 0)
@@ -379,7 +398,8 @@ copier_run(struct copier *copier, const struct store_snapshot_entry *from, const
     if (err == 0)
         err = store_snapshot_read_recipe(copier->source, from, &recipe);
     if (err == 0) {
-        memcpy(first_new, copier->target->catalog->domains[copier->target_domain].next_serial,
+        memcpy(
+            first_new, copier->target->catalog->domains[copier->target_domain].next_serial,
             sizeof first_new);
         store_usage_mark_recipe(&copier->needed, &recipe);
         err = copy_streams(copier);
@@ -395,7 +415,8 @@ copier_run(struct copier *copier, const struct store_snapshot_entry *from, const
 }
 
 int
-dor_store_copy(struct dor_store *source, const char *name, struct dor_store *target,
+dor_store_copy(
+    struct dor_store *source, const char *name, struct dor_store *target,
     const char *target_name, struct dor_put_result *ret)
 {
     int err = store_require_writable(target);
@@ -410,8 +431,7 @@ dor_store_copy(struct dor_store *source, const char *name, struct dor_store *tar
         return dor_fail(DOR_E_USAGE, "source and target are the same store");
     if (store_catalog_snapshot(target->catalog, target_name) != NULL)
         return dor_fail(DOR_E_EXISTS, "snapshot %s exists in the target", target_name);
-    struct copier copier = {
-        .source = source, .target = target, .source_domain = from->domain};
+    struct copier copier = {.source = source, .target = target, .source_domain = from->domain};
     err = copier_run(&copier, from, target_name);
     if (err == 0)
         *ret = copier.result;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * defragment.c - measures how thinly a new snapshot's pages lie in their groups and stores the thinnest again.
+ * defragment.c - measures how thinly a new snapshot's pages lie in their groups and stores the
+ * thinnest again.
  *
  * The measure is what a full read decodes for what it wants. Under the limit nothing is done, so
- * a second boot or a fork costs nothing here; a chain of generations reaches it after some hundred puts and
- * then pays a few pages a put. Pages stored again get groups of their own, apart from the put's new pages: those are
- * mostly rewritten soon, these mostly not, so the new groups stay full (as generations do in a garbage collector).
- * A patch is copied as it is, with its base and slides; nothing is encoded again.
+ * a second boot or a fork costs nothing here; a chain of generations reaches it after some
+ * hundred puts and then pays a few pages a put. Pages stored again get groups of their own,
+ * apart from the put's new pages: those are mostly rewritten soon, these mostly not, so the
+ * new groups stay full (as generations do in a garbage collector). A patch is copied as it is,
+ * with its base and slides; nothing is encoded again.
  */
 #include "store/defragment.h"
 
@@ -31,7 +33,7 @@ struct used_group {
     struct store_group group; /* a copy: tables grow while pages move */
     size_t first;
     uint32_t count;
-    bool has_base; /* it must be decoded for a patch in any case */
+    bool has_base;        /* it must be decoded for a patch in any case */
     uint64_t cost, worth; /* of reading it; of its used pages in full groups */
 };
 
@@ -48,16 +50,17 @@ struct defragmenter {
 };
 
 /*
- * Reading a group costs its decoded bytes and about as much time as this many more for finding, reading and
- * starting to decode it: many small groups are as bad as thin ones.
+ * Reading a group costs its decoded bytes and about as much time as this many more for
+ * finding, reading and starting to decode it: many small groups are as bad as thin ones.
  */
 #define GROUP_COST_BYTES 2048
 #define FULL_GROUP_BYTES 12288
 /*
- * Groups that are read for less than this share are moved; above it most pages are young still, will be
- * rewritten soon and would be moved in vain. Small groups are merged once nothing of them was rewritten.
+ * Groups that are read for less than this share are moved; above it most pages are young
+ * still, will be rewritten soon and would be moved in vain. Small groups are merged once
+ * nothing of them was rewritten.
  */
-#define THIN_PERCENT 35
+#define THIN_PERCENT      35
 #define SMALL_GROUP_BYTES (FULL_GROUP_BYTES / 4)
 
 static int
@@ -89,7 +92,8 @@ collect_bases(struct defragmenter *work)
         struct store_page_at at;
         if (store_place_kind(place) != DOR_PAGE_PATCHED)
             continue;
-        int err = store_locate(work->store, work->wish->domain, store_place_stream(place),
+        int err = store_locate(
+            work->store, work->wish->domain, store_place_stream(place),
             store_place_serial(place), &at);
         if (err != 0)
             return err;
@@ -127,7 +131,7 @@ is_in_last(const struct defragmenter *work, const struct store_page_at *at, uint
         return false;
     uint64_t row = store_table_find(at->segment->table, store_place_serial(place));
     return row != UINT64_MAX && row >= last->group.first_page &&
-        row - last->group.first_page < last->group.page_count;
+           row - last->group.first_page < last->group.page_count;
 }
 
 /* Neighbours in the sorted list that lie in one group become one entry. */
@@ -141,7 +145,8 @@ collect_groups(struct defragmenter *work)
     for (size_t i = 0; i < work->page_count; i++) {
         uint64_t place = work->pages[i].place;
         if (!is_in_last(work, &at, place)) {
-            int err = store_locate(work->store, work->wish->domain, store_place_stream(place),
+            int err = store_locate(
+                work->store, work->wish->domain, store_place_stream(place),
                 store_place_serial(place), &at);
             if (err != 0)
                 return err;
@@ -190,8 +195,8 @@ static bool
 is_worth_moving(const struct used_group *used)
 {
     bool thin = used->worth * 100 <= used->cost * THIN_PERCENT;
-    bool small = used->count == used->group.page_count &&
-        used->group.plain_bytes <= SMALL_GROUP_BYTES;
+    bool small =
+        used->count == used->group.page_count && used->group.plain_bytes <= SMALL_GROUP_BYTES;
     return thin || small;
 }
 
@@ -206,15 +211,17 @@ move_page(struct defragmenter *work, const struct used_group *used, struct used_
     if (!table->patches &&
         chunk_page_digest(chunk_digest(bytes, DOR_PAGE_BYTES)) != table->digests[row])
         return 0; /* damaged: leave it where it is for check to find */
-    struct store_page_row moved = {.serial = store_writer_serial(work->writer, stream),
+    struct store_page_row moved = {
+        .serial = store_writer_serial(work->writer, stream),
         .digest = table->digests[row],
         .base = table->patches ? table->bases[row] : 0,
         .chunk_pages = table->patches ? 0 : 1};
     page->moved_to = store_stream_place(stream, moved.serial);
     const struct chunk_slides *slides =
         used->group.slides == 0 ? NULL : &table->slides[used->group.slides - 1];
-    return store_writer_add(work->writer, stream, &moved, bytes,
-        store_table_page_bytes(table, &used->group, row), slides);
+    return store_writer_add(
+        work->writer, stream, &moved, bytes, store_table_page_bytes(table, &used->group, row),
+        slides);
 }
 
 static int
@@ -272,8 +279,9 @@ change_places(struct defragmenter *work)
 }
 
 int
-store_defragment(struct dor_store *store, struct store_writer *writer,
-    const struct store_defragment *wish, uint64_t ret_pages[STORE_STREAMS])
+store_defragment(
+    struct dor_store *store, struct store_writer *writer, const struct store_defragment *wish,
+    uint64_t ret_pages[STORE_STREAMS])
 {
     struct defragmenter work = {.store = store, .writer = writer, .wish = wish};
     memset(ret_pages, 0, STORE_STREAMS * sizeof *ret_pages);

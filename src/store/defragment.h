@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * defragment.h - keeps the cost of reading a snapshot independent of how many generations came before it.
- * A page that never changes again may be the last one wanted of an old group; when a snapshot's pages lie so
- * thinly that reading them decodes too much, put stores some of them again, together.
+ * defragment.h - keeps the cost of reading a snapshot independent of how many generations came
+ * before it. A page that never changes again may be the last one wanted of an old group; when
+ * a snapshot's pages lie so thinly that reading them decodes too much, put stores some of them
+ * again, together.
  *
  * Ownership:  nothing beyond the call; PLACES are changed in place.
  * Threads:    as the store.
@@ -23,7 +24,8 @@ struct store_defragment {
 };
 
 /* Pages stored again, by stream, into RET_PAGES[STORE_STREAMS]. */
-DOR_MUST_CHECK int store_defragment(struct dor_store *store, struct store_writer *writer,
-    const struct store_defragment *wish, uint64_t ret_pages[STORE_STREAMS]);
+DOR_MUST_CHECK int store_defragment(
+    struct dor_store *store, struct store_writer *writer, const struct store_defragment *wish,
+    uint64_t ret_pages[STORE_STREAMS]);
 
 #endif

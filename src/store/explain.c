@@ -2,8 +2,8 @@
 /*
  * explain.c - what a snapshot is made of and with whom it shares it; what a store holds.
  *
- * A snapshot uses the pages its recipe names and the bases of the patched ones. A page's bytes are its
- * group's stored bytes divided evenly over the group's pages.
+ * A snapshot uses the pages its recipe names and the bases of the patched ones. A page's bytes
+ * are its group's stored bytes divided evenly over the group's pages.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +35,16 @@ page_bytes(struct explainer *explainer, unsigned stream, uint64_t serial, uint64
     return err;
 }
 
-/* Mark PLACE and, for a patch, its base in USAGE; calls VISIT for each that was not marked before. */
-typedef int visit_fn(struct explainer *explainer, void *context, unsigned stream, uint64_t serial);
+/*
+ * Mark PLACE and, for a patch, its base in USAGE; calls VISIT for each that was not marked
+ * before.
+ */
+typedef int
+visit_fn(struct explainer *explainer, void *context, unsigned stream, uint64_t serial);
 
 static int
-use_page(struct explainer *explainer, struct store_usage *usage, unsigned stream, uint64_t serial,
+use_page(
+    struct explainer *explainer, struct store_usage *usage, unsigned stream, uint64_t serial,
     visit_fn *visit, void *context)
 {
     if (store_usage_has(usage, stream, serial))
@@ -49,7 +54,8 @@ use_page(struct explainer *explainer, struct store_usage *usage, unsigned stream
 }
 
 static int
-use_place(struct explainer *explainer, struct store_usage *usage, uint64_t place, visit_fn *visit,
+use_place(
+    struct explainer *explainer, struct store_usage *usage, uint64_t place, visit_fn *visit,
     void *context)
 {
     unsigned stream = store_place_stream(place);
@@ -60,7 +66,8 @@ use_place(struct explainer *explainer, struct store_usage *usage, uint64_t place
         struct store_page_at at;
         int err = store_locate(explainer->store, explainer->domain, stream, serial, &at);
         if (err == 0)
-            err = use_page(explainer, usage, stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
+            err = use_page(
+                explainer, usage, stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
                 at.segment->table->bases[at.row], visit, context);
         if (err != 0)
             return err;
@@ -102,8 +109,8 @@ visit_other(struct explainer *explainer, void *context, unsigned stream, uint64_
 static int
 add_sharer(struct dor_explain *result, const char *name, uint64_t bytes)
 {
-    struct dor_explain_sharer *sharers = base_realloc_array(
-        result->sharers, result->sharer_count + 1, sizeof *sharers);
+    struct dor_explain_sharer *sharers =
+        base_realloc_array(result->sharers, result->sharer_count + 1, sizeof *sharers);
     if (sharers == NULL)
         return DOR_E_NO_MEMORY;
     result->sharers = sharers;
@@ -123,8 +130,8 @@ look_at_other(struct explainer *explainer, const struct store_snapshot_entry *en
     int err = store_snapshot_read_recipe(explainer->store, entry, &recipe);
     for (uint64_t i = 0; i < recipe.page_count && err == 0; i++)
         if (store_place_is_stored(recipe.places[i]))
-            err = use_place(
-                explainer, &explainer->seen, recipe.places[i], visit_other, &sharing);
+            err =
+                use_place(explainer, &explainer->seen, recipe.places[i], visit_other, &sharing);
     store_recipe_fini(&recipe);
     if (err == 0 && sharing.shared_bytes > 0)
         err = add_sharer(explainer->result, entry->info.name, sharing.shared_bytes);
@@ -149,7 +156,7 @@ count_kinds(struct explainer *explainer, const struct store_recipe *recipe)
         unsigned stream = store_place_stream(place);
         uint64_t serial = store_place_serial(place);
         bool again = store_usage_has(&explainer->seen, stream, serial) ||
-            store_usage_has(&explainer->earlier, stream, serial);
+                     store_usage_has(&explainer->earlier, stream, serial);
         store_usage_mark(&explainer->seen, stream, serial);
         if (again)
             bytes->exact_bytes += DOR_PAGE_BYTES;
@@ -162,7 +169,8 @@ count_kinds(struct explainer *explainer, const struct store_recipe *recipe)
 
 /* Stored bytes of my pages: exclusive or shared, and those in groups that nobody else uses. */
 static void
-count_group(struct explainer *explainer, const struct store_table *table,
+count_group(
+    struct explainer *explainer, const struct store_table *table,
     const struct store_group *group, unsigned stream)
 {
     struct dor_explain *result = explainer->result;
@@ -170,7 +178,8 @@ count_group(struct explainer *explainer, const struct store_table *table,
     unsigned mine = 0;
     unsigned shared = 0;
     unsigned others = 0;
-    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++) {
+    for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count;
+         i++) {
         bool is_mine = store_usage_has(&explainer->mine, stream, table->serials[i]);
         bool is_others = store_usage_has(&explainer->others, stream, table->serials[i]);
         mine += is_mine;
@@ -193,8 +202,8 @@ count_stored(struct explainer *explainer)
 {
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
         struct store_segment_entry *first;
-        size_t count = store_catalog_stream(
-            explainer->store->catalog, explainer->domain, stream, &first);
+        size_t count =
+            store_catalog_stream(explainer->store->catalog, explainer->domain, stream, &first);
         for (size_t i = 0; i < count; i++) {
             int err = store_segment_load(explainer->store, &first[i]);
             if (err != 0)
@@ -214,7 +223,8 @@ explain_recipe(struct explainer *explainer, const struct store_recipe *recipe)
     int err = 0;
     for (uint64_t i = 0; i < recipe->page_count && err == 0; i++)
         if (store_place_is_stored(recipe->places[i]))
-            err = use_place(explainer, &explainer->mine, recipe->places[i], visit_nothing, NULL);
+            err =
+                use_place(explainer, &explainer->mine, recipe->places[i], visit_nothing, NULL);
     for (size_t i = 0; i < catalog->snapshot_count && err == 0; i++)
         if (catalog->snapshots[i].domain == explainer->domain &&
             catalog->snapshots[i].info.id != explainer->id)
@@ -288,8 +298,7 @@ dor_explain_fini(struct dor_explain *explain)
 /* ------------------------------------------------------------------ the whole store */
 
 static int
-stat_segment(
-    struct dor_store *store, struct store_segment_entry *entry, struct dor_stat *stat)
+stat_segment(struct dor_store *store, struct store_segment_entry *entry, struct dor_stat *stat)
 {
     struct dor_stat_type *type = &stat->by_region_type[entry->stream / STORE_STREAM_KINDS];
     int err = store_segment_load(store, entry);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fetch.c - batch reading in two sweeps. First the patch groups that are needed, in file order, keeping the
- * patches; then the plain groups, in file order: each plain page serves every item that is it or is
- * patched from it. So a group is read, verified and decoded once per batch whatever the image's order.
+ * fetch.c - batch reading in two sweeps. First the patch groups that are needed, in file
+ * order, keeping the patches; then the plain groups, in file order: each plain page serves
+ * every item that is it or is patched from it. So a group is read, verified and decoded once
+ * per batch whatever the image's order.
  */
 #include "store/fetch.h"
 
@@ -48,7 +49,8 @@ static const struct chunk_slides no_slides;
 static const struct chunk_slides *
 group_slides(const struct store_page_at *at)
 {
-    return at->group->slides == 0 ? &no_slides : &at->segment->table->slides[at->group->slides - 1];
+    return at->group->slides == 0 ? &no_slides
+                                  : &at->segment->table->slides[at->group->slides - 1];
 }
 
 /* Stored bytes of the sweep's group, read ahead while groups are neighbours. */
@@ -59,10 +61,10 @@ sweep_bytes(struct sweep *sweep, const uint8_t **ret)
     const struct store_group *group = sweep->at.group;
     uint64_t end = group->offset + group->stored_bytes;
     bool held = sweep->ahead_segment == segment && group->offset >= sweep->ahead_offset &&
-        end <= sweep->ahead_offset + sweep->ahead_bytes;
+                end <= sweep->ahead_offset + sweep->ahead_bytes;
     if (!held) {
         bool follows = sweep->ahead_segment == segment && group->offset >= sweep->next_offset &&
-            group->offset - sweep->next_offset < READ_AHEAD_BYTES / 4;
+                       group->offset - sweep->next_offset < READ_AHEAD_BYTES / 4;
         sweep->step_bytes =
             follows ? base_min_u64(READ_AHEAD_BYTES, sweep->step_bytes * 4 + 4096) : 0;
         uint64_t want = base_max_u64(group->stored_bytes, sweep->step_bytes);
@@ -108,7 +110,8 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
     if (err != 0)
         return err;
     if (sweep->at.group == sweep->failed)
-        return dor_fail(DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
+        return dor_fail(
+            DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
             (unsigned long long)sweep->at.group->offset);
     const uint8_t *stored = NULL;
     err = sweep_bytes(sweep, &stored);
@@ -142,7 +145,8 @@ by_plain(const void *left, const void *right)
 
 /* Turn ITEM into NEED; a patched item's patch is copied to PATCHES. */
 static int
-find_need(struct sweep *sweep, const struct store_fetch_item *item, struct base_buf *patches,
+find_need(
+    struct sweep *sweep, const struct store_fetch_item *item, struct base_buf *patches,
     struct need *need)
 {
     uint64_t type = store_place_type(item->place);
@@ -169,7 +173,8 @@ find_need(struct sweep *sweep, const struct store_fetch_item *item, struct base_
 static int
 bad_digest(const struct store_page_at *at)
 {
-    return dor_fail(DOR_E_CORRUPT, "%s: a page of the group at %llu does not match its digest",
+    return dor_fail(
+        DOR_E_CORRUPT, "%s: a page of the group at %llu does not match its digest",
         at->segment->name, (unsigned long long)at->group->offset);
 }
 
@@ -191,13 +196,15 @@ verify_plain(struct sweep *sweep, const uint8_t **ret)
 
 /* The page that NEED asks for: in the decoded group, or made in PATCHED. */
 static int
-make_page(struct sweep *sweep, const struct need *need, const uint8_t *patches, uint8_t *patched,
+make_page(
+    struct sweep *sweep, const struct need *need, const uint8_t *patches, uint8_t *patched,
     const uint8_t **ret)
 {
     unsigned type = (unsigned)(need->plain_key >> STORE_SERIAL_BITS);
     const uint8_t *plain = NULL;
     int err = sweep_to(
-        sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, need->plain_key & STORE_SERIAL_MAX);
+        sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW,
+        need->plain_key & STORE_SERIAL_MAX);
     if (err == 0)
         err = verify_plain(sweep, &plain);
     if (err != 0)
@@ -217,7 +224,8 @@ make_page(struct sweep *sweep, const struct need *need, const uint8_t *patches, 
 
 /* Sweep the patch groups: NEEDS of all items that could be found. */
 static int
-find_needs(struct sweep *sweep, struct store_fetch_item *items, size_t count, struct need *needs,
+find_needs(
+    struct sweep *sweep, struct store_fetch_item *items, size_t count, struct need *needs,
     size_t *ret_count, struct base_buf *patches, store_fetch_fn *visit, void *context)
 {
     size_t found = 0;
@@ -237,7 +245,8 @@ find_needs(struct sweep *sweep, struct store_fetch_item *items, size_t count, st
 }
 
 static int
-visit_needs(struct sweep *sweep, struct need *needs, size_t count, const uint8_t *patches,
+visit_needs(
+    struct sweep *sweep, struct need *needs, size_t count, const uint8_t *patches,
     store_fetch_fn *visit, void *context)
 {
     uint8_t patched[DOR_PAGE_BYTES];
@@ -257,21 +266,22 @@ visit_needs(struct sweep *sweep, struct need *needs, size_t count, const uint8_t
 }
 
 int
-store_fetch(struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
+store_fetch(
+    struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
     store_fetch_fn *visit, void *context)
 {
     if (count == 0)
         return 0;
     AUTO_BUF struct base_buf patches = {0};
     AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
-    AUTO_FREE uint8_t *ahead = base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
+    AUTO_FREE uint8_t *ahead =
+        base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
     if (needs == NULL || ahead == NULL)
         return DOR_E_NO_MEMORY;
     struct sweep sweep = {
         .store = store, .domain = domain, .ahead = ahead, .verified_row = UINT64_MAX};
     size_t need_count = 0;
-    int err =
-        find_needs(&sweep, items, count, needs, &need_count, &patches, visit, context);
+    int err = find_needs(&sweep, items, count, needs, &need_count, &patches, visit, context);
     if (err != 0)
         return err;
     sweep.decoded = NULL;
@@ -303,10 +313,11 @@ store_fetch_page(struct dor_store *store, uint32_t domain, uint64_t place, uint8
         slides = group_slides(&at);
         serial = at.segment->table->bases[at.row];
     }
-    err = store_locate(
-        store, domain, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, serial, &at);
+    err =
+        store_locate(store, domain, type * STORE_STREAM_KINDS + STORE_STREAM_RAW, serial, &at);
     if (err == 0)
-        err = store_segment_read_group(store, at.segment, at.group, store->stored, store->plain);
+        err =
+            store_segment_read_group(store, at.segment, at.group, store->stored, store->plain);
     if (err != 0)
         return err;
     const uint8_t *plain = store->plain + at.segment->table->offsets[at.row];
@@ -318,5 +329,6 @@ store_fetch_page(struct dor_store *store, uint32_t domain, uint64_t place, uint8
         if (err != 0)
             return err;
     }
-    return chunk_page_digest(chunk_digest(page, DOR_PAGE_BYTES)) == digest ? 0 : bad_digest(&at);
+    return chunk_page_digest(chunk_digest(page, DOR_PAGE_BYTES)) == digest ? 0
+                                                                           : bad_digest(&at);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fetch.h - reads many pages at once, in the order that decodes every group once: what put uses for bases,
- * get for a whole image, check for everything.
+ * fetch.h - reads many pages at once, in the order that decodes every group once: what put
+ * uses for bases, get for a whole image, check for everything.
  *
  * Ownership:  pages given to the callback are borrowed until it returns.
  * Threads:    as the store.
@@ -26,11 +26,12 @@ struct store_fetch_item {
 typedef int store_fetch_fn(void *context, uint64_t tag, uint64_t place, const uint8_t *page);
 
 /* Calls VISIT once per item, in the order of the pages' storage. ITEMS are re-ordered. */
-DOR_MUST_CHECK int store_fetch(struct dor_store *store, uint32_t domain,
-    struct store_fetch_item *items, size_t count, store_fetch_fn *visit, void *context);
+DOR_MUST_CHECK int store_fetch(
+    struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
+    store_fetch_fn *visit, void *context);
 
 /* One stored page into PAGE (4096 bytes), verified, with no sorting and no cache. */
-DOR_MUST_CHECK int store_fetch_page(
-    struct dor_store *store, uint32_t domain, uint64_t place, uint8_t *page);
+DOR_MUST_CHECK int
+store_fetch_page(struct dor_store *store, uint32_t domain, uint64_t place, uint8_t *page);
 
 #endif

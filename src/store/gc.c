@@ -2,12 +2,13 @@
 /*
  * gc.c - gives back what no recipe uses, and packs tighter what nobody wakes.
  *
- * Mark: one bit per page from all recipes of a domain. Sweep: segment by segment, patches first; a segment with
- * enough dead bytes is written anew (repack.c) and committed by itself, so the work can stop after any of them.
- * Plain pages live when a recipe uses them or a patch that is still stored does, even a dead one: what is in
- * segments is always complete.
+ * Mark: one bit per page from all recipes of a domain. Sweep: segment by segment, patches
+ * first; a segment with enough dead bytes is written anew (repack.c) and committed by itself,
+ * so the work can stop after any of them. Plain pages live when a recipe uses them or a patch
+ * that is still stored does, even a dead one: what is in segments is always complete.
  *
- * Readers go on meanwhile: serial numbers stay, a reader that misses a file reads the catalog again.
+ * Readers go on meanwhile: serial numbers stay, a reader that misses a file reads the catalog
+ * again.
  */
 #include <string.h>
 
@@ -81,7 +82,8 @@ mark_snapshots(struct collector *collector)
 /* ------------------------------------------------------------------ sweeping */
 
 static bool
-is_loose(const struct collector *collector, const struct store_table *table,
+is_loose(
+    const struct collector *collector, const struct store_table *table,
     const struct store_group *group)
 {
     const struct store_packing *packing = &collector->squeeze.packing;
@@ -100,7 +102,8 @@ measure_segment(const struct collector *collector, const struct store_segment_en
         const struct store_group *group = &table->groups[g];
         unsigned live = 0;
         unsigned hot = 0;
-        for (uint64_t i = group->first_page; i < group->first_page + (uint64_t)group->page_count; i++) {
+        for (uint64_t i = group->first_page;
+             i < group->first_page + (uint64_t)group->page_count; i++) {
             live += store_usage_has(&collector->live, entry->stream, table->serials[i]);
             hot += store_usage_has(&collector->hot, entry->stream, table->serials[i]);
         }
@@ -132,8 +135,8 @@ sweep_segment(struct collector *collector, uint32_t id)
     uint64_t size_bytes = entry->size_bytes;
     bool loose = collector->gc->squeeze && use.loose_bytes * 100 >= LOOSE_PERCENT * size_bytes;
     bool wasteful = use.dead_pages > 0 &&
-        (use.live_pages == 0 ||
-            use.dead_bytes * 100 >= collector->sweep.waste_percent * size_bytes);
+                    (use.live_pages == 0 ||
+                     use.dead_bytes * 100 >= collector->sweep.waste_percent * size_bytes);
     collector->result->live_pages += use.live_pages;
     collector->result->dead_pages += use.dead_pages;
     collector->done_bytes += size_bytes;
@@ -153,7 +156,8 @@ must_stop(const struct collector *collector)
     if (gc->work_bytes_max != 0 && collector->rewritten_bytes >= gc->work_bytes_max)
         return true;
     return gc->progress != NULL &&
-        gc->progress(gc->progress_context, collector->done_bytes, collector->total_bytes) != 0;
+           gc->progress(gc->progress_context, collector->done_bytes, collector->total_bytes) !=
+               0;
 }
 
 static int

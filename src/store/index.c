@@ -2,14 +2,16 @@
 /*
  * index.c - a settled part, built by counting sort, and a small hash table of what came since.
  *
- * The settled part is an array of 5-byte entries (8 tag bits, 32-bit reference) in order of the key's upper
- * bits, and a directory of where each run of upper bits begins, about 16 entries apart: no empty
- * slots, no pointers, one or two cache lines a look-up. Key bits that neither the directory nor the tag holds are
- * not compared: a false suggestion costs a byte compare.
+ * The settled part is an array of 5-byte entries (8 tag bits, 32-bit reference) in order of
+ * the key's upper bits, and a directory of where each run of upper bits begins, about 16
+ * entries apart: no empty slots, no pointers, one or two cache lines a look-up. Key bits that
+ * neither the directory nor the tag holds are not compared: a false suggestion costs a byte
+ * compare.
  *
- * What is entered, per chunk: plain pages enter their fingerprints, and the key of their exact digest
- * only if they have fewer fingerprints than wanted (equal pages have equal fingerprints); patched pages enter
- * the exact key. So a stored page costs at most 4 entries: 21 bytes and its share of the directory.
+ * What is entered, per chunk: plain pages enter their fingerprints, and the key of their exact
+ * digest only if they have fewer fingerprints than wanted (equal pages have equal
+ * fingerprints); patched pages enter the exact key. So a stored page costs at most 4 entries:
+ * 21 bytes and its share of the directory.
  *
  * Invariant: directory[i] <= directory[i + 1] <= entry_count; entries of run i are between them.
  */
@@ -21,12 +23,12 @@
 #include "base/mem.h"
 #include "base/size.h"
 
-#define ENTRY_BYTES 5
-#define RUN_ENTRIES 16
+#define ENTRY_BYTES        5
+#define RUN_ENTRIES        16
 #define DIRECTORY_BITS_MIN 4
 #define DIRECTORY_BITS_MAX 28
-#define RECENT_BITS_MIN 12
-#define EXACT_UNTIL 4 /* fewer fingerprints than this: enter the exact key as well */
+#define RECENT_BITS_MIN    12
+#define EXACT_UNTIL        4 /* fewer fingerprints than this: enter the exact key as well */
 
 struct recent_entry {
     uint32_t key;
@@ -115,7 +117,8 @@ visit_table(struct store_index *index, const struct store_table *table, visit_fn
         if (serial > STORE_INDEX_SERIAL_MAX)
             return;
         if (table->patches) {
-            visit(index, store_index_exact_key(&table->digests[i], 1),
+            visit(
+                index, store_index_exact_key(&table->digests[i], 1),
                 (uint32_t)serial | STORE_INDEX_PATCH);
             continue;
         }
@@ -145,7 +148,7 @@ store_index_begin(struct store_index *index, uint64_t entry_count)
     uint64_t limit = base_min_u64(room * 2 / (ENTRY_BYTES * 2 + 1), UINT32_MAX / 2);
     index->directory_bits = DIRECTORY_BITS_MIN;
     while (index->directory_bits < DIRECTORY_BITS_MAX &&
-        ((uint64_t)RUN_ENTRIES << index->directory_bits) < base_min_u64(entry_count, limit))
+           ((uint64_t)RUN_ENTRIES << index->directory_bits) < base_min_u64(entry_count, limit))
         index->directory_bits++;
     index->run_max = UINT32_MAX;
     if (entry_count > limit)
@@ -222,7 +225,8 @@ store_index_ready(struct store_index *index)
     uint32_t end = 0;
     for (uint64_t run = 0; run < runs; run++) {
         uint32_t used = index->used[run];
-        memmove(index->entries + (uint64_t)end * ENTRY_BYTES,
+        memmove(
+            index->entries + (uint64_t)end * ENTRY_BYTES,
             index->entries + (uint64_t)index->directory[run] * ENTRY_BYTES, used * ENTRY_BYTES);
         index->directory[run] = end;
         end += used;
@@ -261,8 +265,7 @@ recent_grow(struct store_index *index)
         return DOR_E_NO_MEMORY;
     for (uint64_t i = 0; i < UINT64_C(1) << index->recent_bits; i++)
         if (index->recent[i].reference != 0)
-            (void)recent_insert(
-                grown, bits, index->recent[i].key, index->recent[i].reference);
+            (void)recent_insert(grown, bits, index->recent[i].key, index->recent[i].reference);
     base_free(index->recent);
     index->recent = grown;
     index->recent_bits = bits;
@@ -285,7 +288,8 @@ recent_add(struct store_index *index, uint32_t key, uint32_t reference)
 }
 
 int
-store_index_add(struct store_index *index, uint32_t reference, uint32_t exact_key,
+store_index_add(
+    struct store_index *index, uint32_t reference, uint32_t exact_key,
     const uint32_t *fingerprints, unsigned fingerprint_count)
 {
     int err = 0;
@@ -345,7 +349,7 @@ store_index_bytes(const struct store_index *index)
     uint64_t bytes = (UINT64_C(1) << index->recent_bits) * sizeof *index->recent;
     if (index->entries != NULL)
         bytes += index->entry_count * ENTRY_BYTES +
-            ((UINT64_C(1) << index->directory_bits) + 1) * sizeof *index->directory;
+                 ((UINT64_C(1) << index->directory_bits) + 1) * sizeof *index->directory;
     return bytes;
 }
 

@@ -105,12 +105,13 @@ store_medium_lock(struct store_medium *medium)
 {
     if (medium->dirfd < 0)
         return 0;
-    int err = base_file_open(
-        medium->dirfd, LOCK_NAME, O_RDWR | O_CREAT, 0644, &medium->lock_fd);
+    int err =
+        base_file_open(medium->dirfd, LOCK_NAME, O_RDWR | O_CREAT, 0644, &medium->lock_fd);
     if (err == 0)
         err = base_file_lock_exclusive(medium->lock_fd, LOCK_NAME);
     if (err == DOR_E_BUSY)
-        return dor_fail(DOR_E_BUSY, "store %s: another process is writing to it; try again later",
+        return dor_fail(
+            DOR_E_BUSY, "store %s: another process is writing to it; try again later",
             medium->path);
     return err;
 }
@@ -188,7 +189,8 @@ memory_rename(struct store_medium *medium, const char *from, const char *to)
 }
 
 static int
-memory_replace(struct store_medium *medium, const char *name, const void *data, size_t size_bytes)
+memory_replace(
+    struct store_medium *medium, const char *name, const void *data, size_t size_bytes)
 {
     AUTO_CLOSE int fd = -1;
     if (memory_find(medium, "replace.tmp") != NULL) {

@@ -109,7 +109,8 @@ preset_text(const struct base_option *row, char *text, size_t size_bytes)
 
 void
 dor_options_each(
-    void (*visit)(void *context, const char *name, const char *preset, const char *unit,
+    void (*visit)(
+        void *context, const char *name, const char *preset, const char *unit,
         const char *text),
     void *context)
 {
@@ -142,16 +143,16 @@ store_options_apply(struct store_options *options, const struct dor_options *set
 uint64_t
 store_options_chunk_pages(const struct store_options *options, unsigned type)
 {
-    uint64_t bytes = type == DOR_RX_MAP ? options->rx_map_chunk_bytes
-        : type == DOR_W_MAP             ? options->w_map_chunk_bytes
-                                        : options->nrt_chunk_bytes;
+    uint64_t bytes = type == DOR_RX_MAP  ? options->rx_map_chunk_bytes
+                     : type == DOR_W_MAP ? options->w_map_chunk_bytes
+                                         : options->nrt_chunk_bytes;
     return bytes / DOR_PAGE_BYTES;
 }
 
 uint64_t
 store_options_group_pages(const struct store_options *options, unsigned type)
 {
-    return type == DOR_RX_MAP    ? options->rx_map_group_pages
-        : type == DOR_W_MAP ? options->w_map_group_pages
-                            : options->nrt_group_pages;
+    return type == DOR_RX_MAP  ? options->rx_map_group_pages
+           : type == DOR_W_MAP ? options->w_map_group_pages
+                               : options->nrt_group_pages;
 }

@@ -27,8 +27,8 @@ struct dor_options {
 };
 
 /* Defaults, then what SET names (may be NULL), into OPTIONS. */
-DOR_MUST_CHECK int store_options_apply(
-    struct store_options *options, const struct dor_options *set);
+DOR_MUST_CHECK int
+store_options_apply(struct store_options *options, const struct dor_options *set);
 void store_options_default(struct store_options *options);
 
 uint64_t store_options_chunk_pages(const struct store_options *options, unsigned type);

@@ -21,7 +21,7 @@
  * Zero pages have serial 0; their type is the page's region type.
  */
 #define STORE_SERIAL_BITS 48
-#define STORE_SERIAL_MAX ((UINT64_C(1) << STORE_SERIAL_BITS) - 1)
+#define STORE_SERIAL_MAX  ((UINT64_C(1) << STORE_SERIAL_BITS) - 1)
 
 /* The two kinds of stored pages, each with segments of its own. */
 enum { STORE_STREAM_RAW = 0, STORE_STREAM_PATCH = 1, STORE_STREAM_KINDS = 2 };
@@ -55,7 +55,8 @@ store_place_kind(uint64_t place)
 static inline unsigned
 store_place_stream(uint64_t place)
 {
-    return store_place_type(place) * STORE_STREAM_KINDS + store_place_kind(place) - DOR_PAGE_RAW;
+    return store_place_type(place) * STORE_STREAM_KINDS + store_place_kind(place) -
+           DOR_PAGE_RAW;
 }
 
 static inline uint64_t
@@ -68,7 +69,8 @@ store_stream_place(unsigned stream, uint64_t serial)
 static inline bool
 store_place_is_stored(uint64_t place)
 {
-    return store_place_kind(place) == DOR_PAGE_RAW || store_place_kind(place) == DOR_PAGE_PATCHED;
+    return store_place_kind(place) == DOR_PAGE_RAW ||
+           store_place_kind(place) == DOR_PAGE_PATCHED;
 }
 
 #endif

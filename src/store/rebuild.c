@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rebuild.c - a catalog from what files say of themselves. Segment headers name store, stream and a digest of the
- * domain; frames are found by their magic and proved by their checksum; snapshot files hold what the
- * catalog held of them. Pages of a put that was never committed may come back, unused, for gc to take.
+ * rebuild.c - a catalog from what files say of themselves. Segment headers name store, stream
+ * and a digest of the domain; frames are found by their magic and proved by their checksum;
+ * snapshot files hold what the catalog held of them. Pages of a put that was never committed
+ * may come back, unused, for gc to take.
  */
 #include "store/rebuild.h"
 
@@ -39,15 +40,15 @@ note_file(const char *name, void *context)
     unsigned long long id;
     char rest;
     if (sscanf(name, "snap.%16llx%c", &id, &rest) == 1) {
-        uint64_t *ids = base_realloc_array(
-            rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
+        uint64_t *ids =
+            base_realloc_array(rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
         if (ids == NULL)
             return DOR_E_NO_MEMORY;
         rebuild->snapshot_ids = ids;
         ids[rebuild->snapshot_count++] = id;
     } else if (sscanf(name, "seg.%8llx%c", &id, &rest) == 1) {
-        uint32_t *ids = base_realloc_array(
-            rebuild->segment_ids, rebuild->segment_count + 1, sizeof *ids);
+        uint32_t *ids =
+            base_realloc_array(rebuild->segment_ids, rebuild->segment_count + 1, sizeof *ids);
         if (ids == NULL)
             return DOR_E_NO_MEMORY;
         rebuild->segment_ids = ids;
@@ -75,8 +76,8 @@ by_id32(const void *left, const void *right)
 /* ------------------------------------------------------------------ snapshots */
 
 /*
- * Every file of a store carries its uuid. A file counts only when its own checksum proves it, so one damaged
- * file cannot make strangers of all the others.
+ * Every file of a store carries its uuid. A file counts only when its own checksum proves it,
+ * so one damaged file cannot make strangers of all the others.
  */
 static int
 learn_uuid(struct rebuild *rebuild, const uint8_t uuid[16])
@@ -129,9 +130,13 @@ take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *r
         return err;
     for (uint64_t i = 0; i < recipe->page_count; i++)
         if (store_place_is_stored(recipe->places[i]))
-            raise_serial(rebuild, entry.domain, store_place_stream(recipe->places[i]),
+            raise_serial(
+                rebuild, entry.domain, store_place_stream(recipe->places[i]),
                 store_place_serial(recipe->places[i]));
-    /* Ids come in order: of two files with one name the later is the one that was committed last. */
+    /*
+     * Ids come in order: of two files with one name the later is the one that was committed
+     * last.
+     */
     store_catalog_snapshot_remove(catalog, entry.info.name);
     catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
     return store_catalog_snapshot_add(catalog, &entry);
@@ -157,11 +162,13 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
 /* ------------------------------------------------------------------ segments */
 
 /*
- * True when the groups of a frame fill the bytes from where it must begin, START, to the frame itself. A frame
- * that replaces others begins at the file's first group and has their bytes as gaps between its groups.
+ * True when the groups of a frame fill the bytes from where it must begin, START, to the frame
+ * itself. A frame that replaces others begins at the file's first group and has their bytes as
+ * gaps between its groups.
  */
 static bool
-tiles(const struct store_table *table, uint64_t first_group, uint64_t start, uint64_t end,
+tiles(
+    const struct store_table *table, uint64_t first_group, uint64_t start, uint64_t end,
     bool may_have_gaps)
 {
     for (uint64_t g = first_group; g < table->group_count; g++) {
@@ -174,9 +181,13 @@ tiles(const struct store_table *table, uint64_t first_group, uint64_t start, uin
     return start == end;
 }
 
-/* Read the frame at OFFSET and, when it is sound, add it to ENTRY; *RET_BYTES = 0 when it is not. */
+/*
+ * Read the frame at OFFSET and, when it is sound, add it to ENTRY; *RET_BYTES = 0 when it is
+ * not.
+ */
 static int
-try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes, uint64_t offset,
+try_frame(
+    struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes, uint64_t offset,
     struct store_segment_entry *entry, struct store_table **table, uint64_t *ret_bytes)
 {
     uint8_t header[STORE_FRAME_HEADER_BYTES];
@@ -196,7 +207,7 @@ try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes
         return err;
     /* A frame that begins again at or before what is known replaces the earlier ones (writer.c). */
     bool again = (*table)->page_count > 0 &&
-        base_le64_get(header + 16) < (*table)->serials[(*table)->page_count - 1];
+                 base_le64_get(header + 16) < (*table)->serials[(*table)->page_count - 1];
     struct store_table *fresh = NULL;
     if (again) {
         err = store_table_new((*table)->patches, &fresh);
@@ -211,7 +222,8 @@ try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes
         return err == DOR_E_NO_MEMORY ? err : 0;
     }
     const struct store_table *decoded = again ? fresh : *table;
-    if (!tiles(decoded, first_group, again ? STORE_SEGMENT_HEADER_BYTES : entry->size_bytes,
+    if (!tiles(
+            decoded, first_group, again ? STORE_SEGMENT_HEADER_BYTES : entry->size_bytes,
             offset, again)) {
         /* Bytes of a guest that look like a frame: take nothing of it. */
         store_table_free(fresh);
@@ -231,7 +243,8 @@ try_frame(struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes
 
 /* Look for frames from one end of the file to the other. */
 static int
-scan_frames(struct rebuild *rebuild, int fd, const char *name, struct store_segment_entry *entry,
+scan_frames(
+    struct rebuild *rebuild, int fd, const char *name, struct store_segment_entry *entry,
     struct store_table **table)
 {
     uint64_t file_bytes;
@@ -281,13 +294,15 @@ overlaps(const struct store_catalog *catalog, const struct store_segment_entry *
     struct store_segment_entry *first;
     size_t count = store_catalog_stream(catalog, entry->domain, entry->stream, &first);
     for (size_t i = 0; i < count; i++)
-        if (first[i].first_serial < entry->end_serial && entry->first_serial < first[i].end_serial)
+        if (first[i].first_serial < entry->end_serial &&
+            entry->first_serial < first[i].end_serial)
             return true;
     return false;
 }
 
 static int
-read_segment_header(struct rebuild *rebuild, int fd, const char *name, uint32_t id,
+read_segment_header(
+    struct rebuild *rebuild, int fd, const char *name, uint32_t id,
     struct store_segment_entry *entry)
 {
     uint8_t header[STORE_SEGMENT_HEADER_BYTES];
@@ -327,9 +342,13 @@ add_segment(struct rebuild *rebuild, uint32_t id)
         entry.end_serial = table->serials[table->page_count - 1] + 1;
         raise_serial(rebuild, entry.domain, entry.stream, entry.end_serial - 1);
         for (uint64_t i = 0; table->patches && i < table->page_count; i++)
-            raise_serial(rebuild, entry.domain, entry.stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
+            raise_serial(
+                rebuild, entry.domain, entry.stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
                 table->bases[i]);
-        /* Of two segments with the same pages the later one was being written by gc: the first is whole. */
+        /*
+         * Of two segments with the same pages the later one was being written by gc: the first
+         * is whole.
+         */
         if (overlaps(catalog, &entry)) {
             err = put_aside(rebuild, name);
         } else {
@@ -340,7 +359,8 @@ add_segment(struct rebuild *rebuild, uint32_t id)
     } else if (err == 0 || err == DOR_E_CORRUPT) {
         err = put_aside(rebuild, name);
     }
-    catalog->next_segment_id = catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
+    catalog->next_segment_id =
+        catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
     base_free(entry.frames);
     store_table_free(table);
     return err;
@@ -353,8 +373,8 @@ gather(struct rebuild *rebuild)
 {
     int err = store_medium_list(rebuild->medium, note_file, rebuild);
     if (err == 0 && rebuild->snapshot_count + rebuild->segment_count == 0)
-        err = dor_fail(DOR_E_NOT_FOUND, "no file of a store in %s",
-            store_medium_name(rebuild->medium));
+        err = dor_fail(
+            DOR_E_NOT_FOUND, "no file of a store in %s", store_medium_name(rebuild->medium));
     if (err != 0)
         return err;
     if (rebuild->snapshot_count > 0)

@@ -11,17 +11,20 @@
  *         40     8  bytes of the head decoded
  *         48     8  pages
  *         56     8  XXH3-64 of bytes 0-55 XOR that of the stored head
- *         64     -  head: what the catalog says of the snapshot, the sidecars' rows, then the places
+ *         64     -  head: what the catalog says of the snapshot, the sidecars' rows, then the
+ *         places
  *          -     -  sidecars, each compressed for itself, at the offsets in their rows
  *
- * Places are coded by cursors. A cursor is a place that was just used; the eight last are kept, latest first.
- * Most pages are the one after a cursor's: an image's own order, its base's order, the order of new pages and
- * of new patches run side by side. The list is runs, in three columns:
- *   op     0 zero pages; 1-8: the pages after cursor op - 1; 9: a new cursor; 10 + t: zero pages of type t
- *   count  pages of the run
+ * Places are coded by cursors. A cursor is a place that was just used; the eight last are
+ * kept, latest first. Most pages are the one after a cursor's: an image's own order, its
+ * base's order, the order of new pages and of new patches run side by side. The list is runs,
+ * in three columns:
+ *   op     0 zero pages; 1-8: the pages after cursor op - 1; 9: a new cursor; 10 + t: zero
+ *   pages of type t count  pages of the run
  *   jump   for op 9: (stream << 1 | sign) and distance from the latest place of that stream
  *
- * Invariant: decoding gives exactly page_count places, each zero or of a valid stream and serial > 0.
+ * Invariant: decoding gives exactly page_count places, each zero or of a valid stream and
+ * serial > 0.
  */
 #include "store/recipe.h"
 
@@ -33,12 +36,12 @@
 #include "chunk/digest.h"
 #include "store/wire.h"
 
-#define MAGIC "DORSNAP1"
-#define HEADER_BYTES 64
+#define MAGIC          "DORSNAP1"
+#define HEADER_BYTES   64
 #define HEAD_BYTES_MAX (UINT64_C(1) << 34)
-#define HEAD_LEVEL 12
-#define SIDECAR_LEVEL 9
-#define CURSORS 8
+#define HEAD_LEVEL     12
+#define SIDECAR_LEVEL  9
+#define CURSORS        8
 
 enum { OP_ZERO = 0, OP_CURSOR = 1, OP_JUMP = OP_CURSOR + CURSORS, OP_ZERO_TYPE = OP_JUMP + 1 };
 
@@ -53,7 +56,7 @@ store_recipe_fini(struct store_recipe *recipe)
 /* ------------------------------------------------------------------ places */
 
 struct cursors {
-    uint64_t place[CURSORS];       /* latest first; 0 = unused */
+    uint64_t place[CURSORS];        /* latest first; 0 = unused */
     uint64_t latest[STORE_STREAMS]; /* serial of the latest place of each stream */
 };
 
@@ -155,7 +158,7 @@ run_start(struct cursors *cursors, uint64_t op, struct store_reader *jumps)
     if (op < OP_JUMP) {
         uint64_t before = cursors->place[op - OP_CURSOR];
         return before == 0 || store_place_serial(before) == STORE_SERIAL_MAX ? UINT64_MAX
-                                                                            : before + 1;
+                                                                             : before + 1;
     }
     uint64_t stream_and_sign = store_get_bounded(jumps, STORE_STREAMS * 2 - 1);
     uint64_t distance = store_get_bounded(jumps, STORE_SERIAL_MAX);
@@ -171,7 +174,8 @@ run_start(struct cursors *cursors, uint64_t op, struct store_reader *jumps)
 }
 
 static int
-decode_run(struct cursors *cursors, uint64_t op, uint64_t length, struct store_reader *jumps,
+decode_run(
+    struct cursors *cursors, uint64_t op, uint64_t length, struct store_reader *jumps,
     uint64_t *places)
 {
     if (op == OP_ZERO || op > OP_JUMP) {
@@ -224,7 +228,8 @@ store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint6
 /* ------------------------------------------------------------------ the file */
 
 static int
-encode_head(const struct store_snapshot_entry *entry, const struct store_sidecar_row *sidecars,
+encode_head(
+    const struct store_snapshot_entry *entry, const struct store_sidecar_row *sidecars,
     const uint64_t *places, struct base_buf *head)
 {
     const struct dor_snapshot_info *info = &entry->info;
@@ -255,12 +260,14 @@ encode_head(const struct store_snapshot_entry *entry, const struct store_sidecar
         if (err == 0)
             err = store_put_u64(head, row->digest);
     }
-    return err != 0 ? err : store_places_encode(places, info->logical_bytes / DOR_PAGE_BYTES, head);
+    return err != 0 ? err
+                    : store_places_encode(places, info->logical_bytes / DOR_PAGE_BYTES, head);
 }
 
 /* Compress the sidecars one after another into BUF, noting their rows. */
 static int
-encode_sidecars(struct chunk_coder *coder, const struct dor_sidecar *sidecars, size_t count,
+encode_sidecars(
+    struct chunk_coder *coder, const struct dor_sidecar *sidecars, size_t count,
     struct store_sidecar_row *rows, struct base_buf *buf)
 {
     for (size_t i = 0; i < count; i++) {
@@ -268,8 +275,9 @@ encode_sidecars(struct chunk_coder *coder, const struct dor_sidecar *sidecars, s
         size_t stored_bytes;
         int err = base_buf_reserve(buf, chunk_compress_bound(sidecars[i].size_bytes));
         if (err == 0)
-            err = chunk_compress(coder, &codec, SIDECAR_LEVEL, sidecars[i].data,
-                sidecars[i].size_bytes, buf->data + buf->size_bytes, &stored_bytes);
+            err = chunk_compress(
+                coder, &codec, SIDECAR_LEVEL, sidecars[i].data, sidecars[i].size_bytes,
+                buf->data + buf->size_bytes, &stored_bytes);
         if (err != 0)
             return err;
         memset(&rows[i], 0, sizeof rows[i]);
@@ -284,7 +292,8 @@ encode_sidecars(struct chunk_coder *coder, const struct dor_sidecar *sidecars, s
 }
 
 static int
-encode_file(struct chunk_coder *coder, const struct base_buf *head, uint64_t page_count,
+encode_file(
+    struct chunk_coder *coder, const struct base_buf *head, uint64_t page_count,
     const uint8_t uuid[16], const struct base_buf *blobs, struct base_buf *buf)
 {
     enum chunk_codec codec = CHUNK_ZSTD;
@@ -292,8 +301,9 @@ encode_file(struct chunk_coder *coder, const struct base_buf *head, uint64_t pag
     int err = base_buf_reserve(
         buf, HEADER_BYTES + chunk_compress_bound(head->size_bytes) + blobs->size_bytes);
     if (err == 0)
-        err = chunk_compress(coder, &codec, HEAD_LEVEL, head->data, head->size_bytes,
-            buf->data + HEADER_BYTES, &stored_bytes);
+        err = chunk_compress(
+            coder, &codec, HEAD_LEVEL, head->data, head->size_bytes, buf->data + HEADER_BYTES,
+            &stored_bytes);
     if (err != 0)
         return err;
     uint8_t *file = buf->data;
@@ -311,7 +321,8 @@ encode_file(struct chunk_coder *coder, const struct base_buf *head, uint64_t pag
 }
 
 int
-store_recipe_encode(const struct store_snapshot_entry *entry, const uint64_t *places,
+store_recipe_encode(
+    const struct store_snapshot_entry *entry, const uint64_t *places,
     const struct dor_sidecar *sidecars, size_t sidecar_count, const uint8_t uuid[16],
     struct base_buf *buf)
 {
@@ -333,7 +344,8 @@ store_recipe_encode(const struct store_snapshot_entry *entry, const uint64_t *pl
 }
 
 static int
-decode_sidecars(struct store_reader *reader, uint64_t offset, uint64_t file_bytes,
+decode_sidecars(
+    struct store_reader *reader, uint64_t offset, uint64_t file_bytes,
     struct store_recipe *recipe)
 {
     recipe->sidecar_count = store_get_bounded(reader, DOR_SIDECARS_MAX);
@@ -358,7 +370,8 @@ decode_sidecars(struct store_reader *reader, uint64_t offset, uint64_t file_byte
 }
 
 static int
-decode_head(struct store_reader *reader, uint64_t page_count, uint64_t blobs_offset,
+decode_head(
+    struct store_reader *reader, uint64_t page_count, uint64_t blobs_offset,
     uint64_t file_bytes, struct store_recipe *recipe)
 {
     struct dor_snapshot_info *info = &recipe->entry.info;
@@ -398,8 +411,8 @@ check_header(const uint8_t header[HEADER_BYTES], uint64_t file_bytes, const uint
     if (base_le64_get(header + 32) > file_bytes - HEADER_BYTES)
         return damaged("the file is cut short");
     /* One run of zero pages may be any length, so pages are bounded by sense, not by bytes. */
-    if (base_le64_get(header + 40) > HEAD_BYTES_MAX ||
-        base_le64_get(header + 48) > UINT64_C(1) << 32)
+    if (base_le64_get(header + 40) > HEAD_BYTES_MAX || base_le64_get(header + 48) > UINT64_C(1)
+                                                                                        << 32)
         return damaged("its sizes make no sense");
     return 0;
 }
@@ -438,8 +451,9 @@ store_recipe_read(int fd, const char *name, const uint8_t uuid[16], struct store
             coder, base_le32_get(header + 24), stored, stored_bytes, head, head_bytes);
     if (err == 0) {
         struct store_reader reader = {.at = head, .end = head + head_bytes};
-        err = decode_head(&reader, base_le64_get(header + 48), HEADER_BYTES + stored_bytes,
-            file_bytes, &recipe);
+        err = decode_head(
+            &reader, base_le64_get(header + 48), HEADER_BYTES + stored_bytes, file_bytes,
+            &recipe);
     }
     chunk_coder_free(coder);
     if (err != 0) {

@@ -5,7 +5,8 @@
  *
  * Ownership:  a recipe owns its arrays.
  * Threads:    plain values.
- * Errors:     DOR_E_CORRUPT for damaged files, DOR_E_UNSUPPORTED for another version, DOR_E_NO_MEMORY.
+ * Errors:     DOR_E_CORRUPT for damaged files, DOR_E_UNSUPPORTED for another version,
+ * DOR_E_NO_MEMORY.
  */
 #ifndef DOR_STORE_RECIPE_H
 #define DOR_STORE_RECIPE_H
@@ -31,17 +32,21 @@ struct store_recipe {
 void store_recipe_fini(struct store_recipe *recipe);
 
 /* The places as bytes: about a byte per run of neighbours. */
-DOR_MUST_CHECK int store_places_encode(
-    const uint64_t *places, uint64_t page_count, struct base_buf *buf);
-DOR_MUST_CHECK int store_places_decode(
-    const void *data, size_t size_bytes, uint64_t *places, uint64_t page_count);
+DOR_MUST_CHECK int
+store_places_encode(const uint64_t *places, uint64_t page_count, struct base_buf *buf);
+DOR_MUST_CHECK int
+store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint64_t page_count);
 
 /* The bytes of a snapshot file. */
-DOR_MUST_CHECK int store_recipe_encode(const struct store_snapshot_entry *entry, const uint64_t *places,
+DOR_MUST_CHECK int store_recipe_encode(
+    const struct store_snapshot_entry *entry, const uint64_t *places,
     const struct dor_sidecar *sidecars, size_t sidecar_count, const uint8_t uuid[16],
     struct base_buf *buf);
-/* Read the snapshot file FD without the sidecars' bytes. UUID is the store's; NAME is for messages. */
-DOR_MUST_CHECK int store_recipe_read(
-    int fd, const char *name, const uint8_t uuid[16], struct store_recipe *ret);
+/*
+ * Read the snapshot file FD without the sidecars' bytes. UUID is the store's; NAME is for
+ * messages.
+ */
+DOR_MUST_CHECK int
+store_recipe_read(int fd, const char *name, const uint8_t uuid[16], struct store_recipe *ret);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * repack.c - rewriting a segment. Groups that are mostly wanted are copied as they are; others are decoded
- * and their wanted pages packed into new groups.
+ * repack.c - rewriting a segment. Groups that are mostly wanted are copied as they are; others
+ * are decoded and their wanted pages packed into new groups.
  *
- * Order: the new file is written and synced, the catalog saved with it in the old one's stead, then the
- * old file removed. Killed before the save: the new file is a leftover; after: the old one is.
+ * Order: the new file is written and synced, the catalog saved with it in the old one's stead,
+ * then the old file removed. Killed before the save: the new file is a leftover; after: the
+ * old one is.
  */
 #include "store/repack.h"
 
@@ -33,7 +34,8 @@ take_rows(struct repacker *repacker, const struct store_group *group)
     for (uint32_t i = 0; i < group->page_count; i++) {
         uint64_t row = group->first_page + (uint64_t)i;
         struct store_page_row *taken = &repacker->rows[i];
-        *taken = (struct store_page_row){.serial = table->serials[row],
+        *taken = (struct store_page_row){
+            .serial = table->serials[row],
             .digest = table->digests[row],
             .offset = table->offsets[row]};
         if (table->patches) {
@@ -48,12 +50,14 @@ take_rows(struct repacker *repacker, const struct store_group *group)
 }
 
 static unsigned
-count_marked(const struct repacker *repacker, const struct store_group *group,
+count_marked(
+    const struct repacker *repacker, const struct store_group *group,
     const struct store_usage *usage)
 {
     unsigned count = 0;
     for (uint32_t i = 0; i < group->page_count; i++)
-        count += store_usage_has(usage, repacker->stream,
+        count += store_usage_has(
+            usage, repacker->stream,
             repacker->old->table->serials[group->first_page + (uint64_t)i]);
     return count;
 }
@@ -68,13 +72,14 @@ static int
 copy_group(struct repacker *repacker, const struct store_group *group)
 {
     uint8_t *stored = repacker->store->stored;
-    int err = base_file_pread(repacker->old->fd, stored, group->stored_bytes, group->offset,
-        repacker->old->name);
+    int err = base_file_pread(
+        repacker->old->fd, stored, group->stored_bytes, group->offset, repacker->old->name);
     if (err == 0)
         err = store_group_verify(repacker->old, group, stored);
     return err != 0 ? err
-                    : store_writer_add_group(repacker->writer, repacker->stream, group,
-                          repacker->rows, stored, slides_of(repacker, group));
+                    : store_writer_add_group(
+                          repacker->writer, repacker->stream, group, repacker->rows, stored,
+                          slides_of(repacker, group));
 }
 
 static int
@@ -82,17 +87,18 @@ pack_group(struct repacker *repacker, const struct store_group *group)
 {
     struct dor_store *store = repacker->store;
     const struct store_table *table = repacker->old->table;
-    int err = store_segment_read_group(
-        store, repacker->old, group, store->stored, store->plain);
+    int err =
+        store_segment_read_group(store, repacker->old, group, store->stored, store->plain);
     bool whole = err == 0 && store_group_verify(repacker->old, group, store->stored) == 0;
     if (err == 0 && !whole && repacker->repack->pack == NULL)
-        return dor_fail_wrap("repack"); /* only repair, which has looked at each page, goes on */
+        return dor_fail_wrap(
+            "repack"); /* only repair, which has looked at each page, goes on */
     for (uint32_t i = 0; i < group->page_count && err == 0; i++) {
         const struct store_page_row *row = &repacker->rows[i];
         uint64_t index = group->first_page + (uint64_t)i;
         if (store_usage_has(repacker->repack->keep, repacker->stream, row->serial))
-            err = store_writer_add(repacker->writer, repacker->stream, row,
-                store->plain + table->offsets[index],
+            err = store_writer_add(
+                repacker->writer, repacker->stream, row, store->plain + table->offsets[index],
                 store_table_page_bytes(table, group, index), slides_of(repacker, group));
     }
     return err;
@@ -112,9 +118,10 @@ repack_groups(struct repacker *repacker)
         bool hot = repack->hot != NULL && count_marked(repacker, group, repack->hot) > 0;
         unsigned dead = group->page_count - kept;
         bool pack = repack->pack != NULL && count_marked(repacker, group, repack->pack) > 0;
-        bool wasteful = dead > 0 && dead * UINT64_C(100) >= repack->waste_percent * group->page_count;
+        bool wasteful =
+            dead > 0 && dead * UINT64_C(100) >= repack->waste_percent * group->page_count;
         int err = pack || wasteful || (repack->squeeze && !hot) ? pack_group(repacker, group)
-                                                         : copy_group(repacker, group);
+                                                                : copy_group(repacker, group);
         if (err != 0)
             return err;
     }
@@ -172,7 +179,8 @@ store_repack_segment(struct dor_store *store, uint32_t id, const struct store_re
     if (err == 0)
         err = store_catalog_save(store->medium, store->catalog);
     if (err == 0 && store_medium_unlink(store->medium, repacker.old->name) != 0)
-        dor_log(WARN, "store", "leftover", "file=%s error=\"%s\"", repacker.old->name,
+        dor_log(
+            WARN, "store", "leftover", "file=%s error=\"%s\"", repacker.old->name,
             dor_err_message());
     store_writer_free(repacker.writer);
     store_segment_close(repacker.old);

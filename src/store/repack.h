@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * repack.h - writes one segment anew without some of its pages, or packed otherwise; the pages keep their
- * serial numbers, so no recipe changes.
+ * repack.h - writes one segment anew without some of its pages, or packed otherwise; the pages
+ * keep their serial numbers, so no recipe changes.
  *
  * Ownership:  nothing beyond the call.
  * Threads:    as the store.
@@ -14,19 +14,20 @@
 #include "store/writer.h"
 
 struct store_repack {
-    const struct store_usage *keep;  /* pages to keep */
-    const struct store_usage *hot;   /* squeeze: groups with such a page stay as they are; NULL = none */
-    const struct store_usage *pack;  /* groups with such a page are packed anew; NULL = none */
-    bool squeeze;                    /* pack everything else by PACKING */
-    uint64_t waste_percent;          /* a group with this share of dead pages is packed anew */
+    const struct store_usage *keep; /* pages to keep */
+    /* squeeze: groups with such a page stay as they are; NULL = none */
+    const struct store_usage *hot;
+    const struct store_usage *pack; /* groups with such a page are packed anew; NULL = none */
+    bool squeeze;                   /* pack everything else by PACKING */
+    uint64_t waste_percent;         /* a group with this share of dead pages is packed anew */
     struct store_packing packing;
 };
 
 /*
- * Replace the segment ID by a new one, or by none when nothing is kept; saves the catalog and removes
- * the old file.
+ * Replace the segment ID by a new one, or by none when nothing is kept; saves the catalog and
+ * removes the old file.
  */
-DOR_MUST_CHECK int store_repack_segment(
-    struct dor_store *store, uint32_t id, const struct store_repack *repack);
+DOR_MUST_CHECK int
+store_repack_segment(struct dor_store *store, uint32_t id, const struct store_repack *repack);
 
 #endif

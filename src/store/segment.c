@@ -11,7 +11,8 @@
  *         48     -  groups and frames; the catalog says where frames are and where the file ends
  *
  * Invariants
- *  (1) bytes before the committed length never change; a file is only appended to or replaced by a new
+ *  (1) bytes before the committed length never change; a file is only appended to or replaced
+ *  by a new
  *      segment with another id.
  *  (2) a page's serial number lies in exactly one segment of its stream.
  */
@@ -29,7 +30,8 @@
 #define MAGIC "DORSEGM1"
 
 void
-store_segment_header(const struct store_catalog *catalog, const struct store_segment_entry *entry,
+store_segment_header(
+    const struct store_catalog *catalog, const struct store_segment_entry *entry,
     uint8_t header[STORE_SEGMENT_HEADER_BYTES])
 {
     const char *domain = catalog->domains[entry->domain].name;
@@ -55,7 +57,8 @@ store_segment_close(struct store_segment *segment)
 
 static int
 check_header(
-    struct dor_store *store, const struct store_segment *segment, struct store_segment_entry *entry)
+    struct dor_store *store, const struct store_segment *segment,
+    struct store_segment_entry *entry)
 {
     uint8_t have[STORE_SEGMENT_HEADER_BYTES];
     uint8_t want[STORE_SEGMENT_HEADER_BYTES];
@@ -68,11 +71,13 @@ check_header(
     if (memcmp(have, MAGIC, 7) == 0 && have[7] != MAGIC[7])
         return dor_fail(
             DOR_E_UNSUPPORTED, "%s: segment version '%c' is not known", segment->name, have[7]);
-    return dor_fail(DOR_E_CORRUPT, "%s: the header is damaged or of another store", segment->name);
+    return dor_fail(
+        DOR_E_CORRUPT, "%s: the header is damaged or of another store", segment->name);
 }
 
 static int
-read_frames(struct dor_store *store, struct store_segment *segment,
+read_frames(
+    struct dor_store *store, struct store_segment *segment,
     const struct store_segment_entry *entry)
 {
     AUTO_BUF struct base_buf buf = {0};
@@ -84,15 +89,16 @@ read_frames(struct dor_store *store, struct store_segment *segment,
             err = base_file_pread(
                 segment->fd, buf.data, frame->size_bytes, frame->offset, segment->name);
         if (err == 0)
-            err = store_frame_decode(segment->table, buf.data, frame->size_bytes, frame->offset,
-                store->coder, segment->name);
+            err = store_frame_decode(
+                segment->table, buf.data, frame->size_bytes, frame->offset, store->coder,
+                segment->name);
         if (err != 0)
             return err;
     }
     const struct store_table *table = segment->table;
     if (table->page_count != entry->page_count ||
         (table->page_count > 0 && (table->serials[0] < entry->first_serial ||
-            table->serials[table->page_count - 1] >= entry->end_serial)))
+                                   table->serials[table->page_count - 1] >= entry->end_serial)))
         return dor_fail(
             DOR_E_CORRUPT, "%s: the table and the catalog do not agree", segment->name);
     return 0;
@@ -108,8 +114,8 @@ store_segment_open_new(struct store_segment_entry *entry, int fd)
     segment->size_bytes = entry->size_bytes;
     segment->fd = -1;
     store_segment_file_name(entry->id, segment->name);
-    int err =
-        store_table_new(entry->stream % STORE_STREAM_KINDS == STORE_STREAM_PATCH, &segment->table);
+    int err = store_table_new(
+        entry->stream % STORE_STREAM_KINDS == STORE_STREAM_PATCH, &segment->table);
     if (err != 0) {
         store_segment_close(segment);
         return err;
@@ -134,7 +140,8 @@ store_segment_load(struct dor_store *store, struct store_segment_entry *entry)
     if (err == 0)
         err = base_file_size(fd, name, &file_bytes);
     if (err == 0 && file_bytes < entry->size_bytes)
-        err = dor_fail(DOR_E_CORRUPT, "%s is cut short: %llu of %llu bytes", name,
+        err = dor_fail(
+            DOR_E_CORRUPT, "%s is cut short: %llu of %llu bytes", name,
             (unsigned long long)file_bytes, (unsigned long long)entry->size_bytes);
     if (err == 0)
         err = store_segment_open_new(entry, fd);
@@ -152,37 +159,42 @@ store_segment_load(struct dor_store *store, struct store_segment_entry *entry)
 }
 
 int
-store_group_verify(const struct store_segment *segment, const struct store_group *group,
-    const uint8_t *stored)
+store_group_verify(
+    const struct store_segment *segment, const struct store_group *group, const uint8_t *stored)
 {
     if (chunk_digest(stored, group->stored_bytes) == group->digest)
         return 0;
-    return dor_fail(DOR_E_CORRUPT, "%s: bad checksum of the group at %llu", segment->name,
+    return dor_fail(
+        DOR_E_CORRUPT, "%s: bad checksum of the group at %llu", segment->name,
         (unsigned long long)group->offset);
 }
 
 int
-store_group_decode(struct dor_store *store, const struct store_segment *segment,
+store_group_decode(
+    struct dor_store *store, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain)
 {
     int err = chunk_decompress(
         store->coder, group->codec, stored, group->stored_bytes, plain, group->plain_bytes);
-    return err == 0 ? 0
-                    : dor_fail_wrap("%s: group at %llu", segment->name,
-                          (unsigned long long)group->offset);
+    return err == 0
+               ? 0
+               : dor_fail_wrap(
+                     "%s: group at %llu", segment->name, (unsigned long long)group->offset);
 }
 
 int
-store_segment_read_group(struct dor_store *store, const struct store_segment *segment,
+store_segment_read_group(
+    struct dor_store *store, const struct store_segment *segment,
     const struct store_group *group, uint8_t *stored, uint8_t *plain)
 {
-    int err = base_file_pread(
-        segment->fd, stored, group->stored_bytes, group->offset, segment->name);
+    int err =
+        base_file_pread(segment->fd, stored, group->stored_bytes, group->offset, segment->name);
     return err != 0 ? err : store_group_decode(store, segment, group, stored, plain);
 }
 
 int
-store_locate(struct dor_store *store, uint32_t domain, unsigned stream, uint64_t serial,
+store_locate(
+    struct dor_store *store, uint32_t domain, unsigned stream, uint64_t serial,
     struct store_page_at *ret)
 {
     struct store_segment_entry *first;
@@ -197,7 +209,8 @@ store_locate(struct dor_store *store, uint32_t domain, unsigned stream, uint64_t
             high = middle;
     }
     if (low == count || first[low].first_serial > serial)
-        return dor_fail(DOR_E_CORRUPT, "no segment holds page %llu of stream %u",
+        return dor_fail(
+            DOR_E_CORRUPT, "no segment holds page %llu of stream %u",
             (unsigned long long)serial, stream);
     int err = store_segment_load(store, &first[low]);
     if (err != 0)
@@ -205,7 +218,8 @@ store_locate(struct dor_store *store, uint32_t domain, unsigned stream, uint64_t
     struct store_segment *segment = first[low].loaded;
     uint64_t row = store_table_find(segment->table, serial);
     if (row == UINT64_MAX)
-        return dor_fail(DOR_E_CORRUPT, "%s does not hold page %llu", segment->name,
+        return dor_fail(
+            DOR_E_CORRUPT, "%s does not hold page %llu", segment->name,
             (unsigned long long)serial);
     *ret = (struct store_page_at){segment, store_table_group(segment->table, row), row};
     return 0;

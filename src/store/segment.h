@@ -13,8 +13,9 @@
 
 #define STORE_SEGMENT_HEADER_BYTES 48
 
-void store_segment_header(const struct store_catalog *catalog,
-    const struct store_segment_entry *entry, uint8_t header[STORE_SEGMENT_HEADER_BYTES]);
+void store_segment_header(
+    const struct store_catalog *catalog, const struct store_segment_entry *entry,
+    uint8_t header[STORE_SEGMENT_HEADER_BYTES]);
 /* Give ENTRY an empty table over FD, which it takes over on success. */
 DOR_MUST_CHECK int store_segment_open_new(struct store_segment_entry *entry, int fd);
 

@@ -2,9 +2,10 @@
 /*
  * snapshot.c - an open snapshot: its recipe in memory, pages and the whole image on demand.
  *
- * A reader holds no lock. gc may move pages to other segments and remove the old files while a reader
- * works; places stay true, so a reader that misses a file reads the catalog again and goes on. Only a snapshot
- * that was removed (and collected) under the reader's feet is lost to it, with an error that says so.
+ * A reader holds no lock. gc may move pages to other segments and remove the old files while a
+ * reader works; places stay true, so a reader that misses a file reads the catalog again and
+ * goes on. Only a snapshot that was removed (and collected) under the reader's feet is lost to
+ * it, with an error that says so.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -20,7 +21,7 @@
 #include "store/store_priv.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
-#define OUT_PAGES 64      /* neighbouring pages written together */
+#define OUT_PAGES   64    /* neighbouring pages written together */
 
 struct dor_snapshot {
     struct dor_store *store;
@@ -31,7 +32,8 @@ struct dor_snapshot {
 };
 
 static int
-open_recipe(struct dor_store *store, const struct store_snapshot_entry *entry, int *ret_fd,
+open_recipe(
+    struct dor_store *store, const struct store_snapshot_entry *entry, int *ret_fd,
     struct store_recipe *ret)
 {
     char name[STORE_FILE_NAME_BYTES];
@@ -53,8 +55,8 @@ open_recipe(struct dor_store *store, const struct store_snapshot_entry *entry, i
 }
 
 int
-store_snapshot_read_recipe(struct dor_store *store, const struct store_snapshot_entry *entry,
-    struct store_recipe *ret)
+store_snapshot_read_recipe(
+    struct dor_store *store, const struct store_snapshot_entry *entry, struct store_recipe *ret)
 {
     AUTO_CLOSE int fd = -1;
     return open_recipe(store, entry, &fd, ret);
@@ -126,7 +128,10 @@ dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page
     return (enum dor_region_type)store_place_type(snapshot->recipe.places[page_index]);
 }
 
-/* The change time of its file says when a snapshot was last woken; failing to set it harms nothing. */
+/*
+ * The change time of its file says when a snapshot was last woken; failing to set it harms
+ * nothing.
+ */
 static void
 set_woken(const struct dor_snapshot *snapshot)
 {
@@ -150,7 +155,8 @@ int
 dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page)
 {
     if (page_index >= snapshot->recipe.page_count)
-        return dor_fail(DOR_E_USAGE, "snapshot %s has %llu pages", snapshot->info.name,
+        return dor_fail(
+            DOR_E_USAGE, "snapshot %s has %llu pages", snapshot->info.name,
             (unsigned long long)snapshot->recipe.page_count);
     uint64_t place = snapshot->recipe.places[page_index];
     if (!store_place_is_stored(place)) {
@@ -161,8 +167,8 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
     if (err == DOR_E_CORRUPT && catch_up(snapshot))
         err = store_fetch_page(snapshot->store, snapshot->domain, place, page);
     if (err != 0)
-        return dor_fail_wrap("snapshot %s: page %llu", snapshot->info.name,
-            (unsigned long long)page_index);
+        return dor_fail_wrap(
+            "snapshot %s: page %llu", snapshot->info.name, (unsigned long long)page_index);
     return 0;
 }
 
@@ -181,7 +187,8 @@ flush_pages(struct image_writer *writer)
 {
     if (writer->page_count == 0)
         return 0;
-    int err = base_file_pwrite(writer->fd, writer->buffer, writer->page_count * DOR_PAGE_BYTES,
+    int err = base_file_pwrite(
+        writer->fd, writer->buffer, writer->page_count * DOR_PAGE_BYTES,
         writer->first_page * DOR_PAGE_BYTES, "the image");
     writer->page_count = 0;
     return err;
@@ -209,8 +216,8 @@ visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
 }
 
 static int
-write_batch(struct image_writer *writer, uint64_t first, uint64_t end,
-    struct store_fetch_item *items)
+write_batch(
+    struct image_writer *writer, uint64_t first, uint64_t end, struct store_fetch_item *items)
 {
     const struct store_recipe *recipe = &writer->snapshot->recipe;
     size_t count = 0;
@@ -218,15 +225,15 @@ write_batch(struct image_writer *writer, uint64_t first, uint64_t end,
         if (store_place_is_stored(recipe->places[i]))
             items[count++] = (struct store_fetch_item){recipe->places[i], i};
     writer->failed_page = UINT64_MAX;
-    int err = store_fetch(writer->snapshot->store, writer->snapshot->domain, items, count,
-        visit_page, writer);
+    int err = store_fetch(
+        writer->snapshot->store, writer->snapshot->domain, items, count, visit_page, writer);
     return err != 0 ? err : flush_pages(writer);
 }
 
 /* A batch, and once more after catching up with gc: rewriting the same pages does no harm. */
 static int
-write_batch_surely(struct image_writer *writer, uint64_t first, uint64_t end,
-    struct store_fetch_item *items)
+write_batch_surely(
+    struct image_writer *writer, uint64_t first, uint64_t end, struct store_fetch_item *items)
 {
     int err = write_batch(writer, first, end, items);
     if (err == DOR_E_CORRUPT && catch_up(writer->snapshot)) {
@@ -234,22 +241,24 @@ write_batch_surely(struct image_writer *writer, uint64_t first, uint64_t end,
         err = write_batch(writer, first, end, items);
     }
     if (err != 0 && writer->failed_page != UINT64_MAX)
-        return dor_fail_wrap("snapshot %s: page %llu", writer->snapshot->info.name,
+        return dor_fail_wrap(
+            "snapshot %s: page %llu", writer->snapshot->info.name,
             (unsigned long long)writer->failed_page);
     return err;
 }
 
 static int
-write_batches(struct image_writer *writer, struct store_fetch_item *items,
-    dor_progress_fn *progress, void *progress_context)
+write_batches(
+    struct image_writer *writer, struct store_fetch_item *items, dor_progress_fn *progress,
+    void *progress_context)
 {
     uint64_t pages = writer->snapshot->recipe.page_count;
     for (uint64_t first = 0; first < pages; first += BATCH_PAGES) {
         if (progress != NULL &&
             progress(progress_context, first * DOR_PAGE_BYTES, pages * DOR_PAGE_BYTES) != 0)
             return dor_fail(DOR_E_BUSY, "get was stopped");
-        int err = write_batch_surely(
-            writer, first, base_min_u64(pages, first + BATCH_PAGES), items);
+        int err =
+            write_batch_surely(writer, first, base_min_u64(pages, first + BATCH_PAGES), items);
         if (err != 0)
             return err;
     }
@@ -269,8 +278,8 @@ dor_snapshot_write_image(
     if (err != 0)
         return err;
     AUTO_FREE uint8_t *buffer = base_alloc_pages(OUT_PAGES);
-    AUTO_FREE struct store_fetch_item *items = base_array(
-        base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
+    AUTO_FREE struct store_fetch_item *items =
+        base_array(base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
     if (buffer == NULL || items == NULL)
         return DOR_E_NO_MEMORY;
     struct image_writer writer = {.snapshot = snapshot, .fd = fd, .buffer = buffer};
@@ -283,24 +292,27 @@ dor_snapshot_write_image(
 /* ------------------------------------------------------------------ sidecars */
 
 static int
-read_stored_sidecar(struct dor_snapshot *snapshot, const struct store_sidecar_row *row,
-    uint8_t *stored)
+read_stored_sidecar(
+    struct dor_snapshot *snapshot, const struct store_sidecar_row *row, uint8_t *stored)
 {
     char name[STORE_FILE_NAME_BYTES];
     store_snapshot_file_name(snapshot->info.id, name);
     int err = base_file_pread(snapshot->fd, stored, row->stored_bytes, row->offset, name);
     if (err == 0 && chunk_digest(stored, row->stored_bytes) != row->digest)
-        err = dor_fail(DOR_E_CORRUPT, "snapshot %s: sidecar %s: bad checksum in %s",
-            snapshot->info.name, row->name, name);
+        err = dor_fail(
+            DOR_E_CORRUPT, "snapshot %s: sidecar %s: bad checksum in %s", snapshot->info.name,
+            row->name, name);
     return err;
 }
 
 int
-dor_snapshot_read_sidecar(struct dor_snapshot *snapshot, size_t index,
-    char name[DOR_NAME_BYTES_MAX + 1], void **ret_data, size_t *ret_size_bytes)
+dor_snapshot_read_sidecar(
+    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
+    void **ret_data, size_t *ret_size_bytes)
 {
     if (index >= snapshot->recipe.sidecar_count)
-        return dor_fail(DOR_E_USAGE, "snapshot %s has %zu sidecars", snapshot->info.name,
+        return dor_fail(
+            DOR_E_USAGE, "snapshot %s has %zu sidecars", snapshot->info.name,
             snapshot->recipe.sidecar_count);
     const struct store_sidecar_row *row = &snapshot->recipe.sidecars[index];
     AUTO_FREE uint8_t *stored = base_alloc(row->stored_bytes);
@@ -309,8 +321,9 @@ dor_snapshot_read_sidecar(struct dor_snapshot *snapshot, size_t index,
         return DOR_E_NO_MEMORY;
     int err = read_stored_sidecar(snapshot, row, stored);
     if (err == 0)
-        err = chunk_decompress(snapshot->store->coder, row->codec, stored, row->stored_bytes,
-            plain, row->plain_bytes);
+        err = chunk_decompress(
+            snapshot->store->coder, row->codec, stored, row->stored_bytes, plain,
+            row->plain_bytes);
     if (err != 0)
         return err;
     memcpy(name, row->name, sizeof row->name);

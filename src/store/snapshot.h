@@ -13,7 +13,8 @@
 
 struct dor_store;
 
-DOR_MUST_CHECK int store_snapshot_read_recipe(struct dor_store *store,
-    const struct store_snapshot_entry *entry, struct store_recipe *ret);
+DOR_MUST_CHECK int store_snapshot_read_recipe(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct store_recipe *ret);
 
 #endif

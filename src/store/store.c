@@ -2,9 +2,9 @@
 /*
  * store.c - opening, closing and the small verbs; the life of what an open store caches.
  *
- * A handle caches open segments with their tables (reachable from the catalog's entries) and indexes.
- * Both are derived: store_reload() drops them and reads the catalog again, which is also how a failed
- * writer forgets what it had begun.
+ * A handle caches open segments with their tables (reachable from the catalog's entries) and
+ * indexes. Both are derived: store_reload() drops them and reads the catalog again, which is
+ * also how a failed writer forgets what it had begun.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,16 +23,19 @@
 
 /* ------------------------------------------------------------------ names */
 
-/* Length of the valid UTF-8 sequence at TEXT, 0 when it is none (overlong and surrogates are none). */
+/*
+ * Length of the valid UTF-8 sequence at TEXT, 0 when it is none (overlong and surrogates are
+ * none).
+ */
 static size_t
 utf8_length(const unsigned char *text)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = text[0] < 0x80 ? 1
-        : (text[0] & 0xe0) == 0xc0 ? 2
-        : (text[0] & 0xf0) == 0xe0 ? 3
-        : (text[0] & 0xf8) == 0xf0 ? 4
-                                   : 0;
+    size_t length = text[0] < 0x80             ? 1
+                    : (text[0] & 0xe0) == 0xc0 ? 2
+                    : (text[0] & 0xf0) == 0xe0 ? 3
+                    : (text[0] & 0xf8) == 0xf0 ? 4
+                                               : 0;
     if (length <= 1)
         return length;
     uint32_t code = text[0] & (0xffu >> (length + 1));
@@ -93,7 +96,8 @@ store_forget_indexes(struct dor_store *store)
 
 /* Measure or fill INDEX with every table of the type; an unreadable segment only costs space. */
 static void
-feed_index(struct dor_store *store, uint32_t domain, unsigned type, struct store_index *index,
+feed_index(
+    struct dor_store *store, uint32_t domain, unsigned type, struct store_index *index,
     void (*feed)(struct store_index *, const struct store_table *))
 {
     for (unsigned kind = 0; kind < STORE_STREAM_KINDS; kind++) {
@@ -104,13 +108,17 @@ feed_index(struct dor_store *store, uint32_t domain, unsigned type, struct store
             if (store_segment_load(store, &first[i]) == 0)
                 feed(index, first[i].loaded->table);
             else
-                dor_log(WARN, "store", "segment_unreadable", "segment=%08x error=\"%s\"",
+                dor_log(
+                    WARN, "store", "segment_unreadable", "segment=%08x error=\"%s\"",
                     first[i].id, dor_err_message());
         }
     }
 }
 
-/* At most this many entries come from the tables of the type: a page has one, and its fingerprints. */
+/*
+ * At most this many entries come from the tables of the type: a page has one, and its
+ * fingerprints.
+ */
 static uint64_t
 count_entries(struct dor_store *store, uint32_t domain, unsigned type)
 {
@@ -121,15 +129,14 @@ count_entries(struct dor_store *store, uint32_t domain, unsigned type)
             store->catalog, domain, type * STORE_STREAM_KINDS + kind, &first);
         for (size_t i = 0; i < count; i++)
             if (store_segment_load(store, &first[i]) == 0)
-                entries +=
-                    first[i].loaded->table->page_count + first[i].loaded->table->fingerprint_count;
+                entries += first[i].loaded->table->page_count +
+                           first[i].loaded->table->fingerprint_count;
     }
     return entries;
 }
 
 static int
-build_index(
-    struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret)
+build_index(struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret)
 {
     struct store_index *index;
     int err = store_index_new(store->options.index_bytes_max, &index);
@@ -160,7 +167,8 @@ find_slot(struct dor_store *store, uint32_t domain, unsigned type)
 }
 
 int
-store_index_of(struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret)
+store_index_of(
+    struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret)
 {
     struct store_index_slot *slot = find_slot(store, domain, type);
     if (slot != NULL) {
@@ -246,8 +254,8 @@ store_new(const struct dor_options *options, bool writable, struct dor_store **r
     store->plain = base_alloc(STORE_GROUP_BYTES_MAX);
     store->fingerprint_scratch = base_alloc(sizeof *store->fingerprint_scratch);
     int err = chunk_coder_new(&store->coder);
-    if (err == 0 && (store->stored == NULL || store->plain == NULL ||
-                        store->fingerprint_scratch == NULL))
+    if (err == 0 &&
+        (store->stored == NULL || store->plain == NULL || store->fingerprint_scratch == NULL))
         err = DOR_E_NO_MEMORY;
     if (err == 0)
         err = dor_options_new(&store->given);
@@ -304,7 +312,8 @@ load_catalog(struct dor_store *store)
 }
 
 int
-dor_store_open(const char *directory, enum dor_open_mode mode, const struct dor_options *options,
+dor_store_open(
+    const char *directory, enum dor_open_mode mode, const struct dor_options *options,
     struct dor_store **ret)
 {
     struct dor_store *store;
@@ -399,12 +408,15 @@ is_named(const struct store_catalog *catalog, const char *file)
     return false;
 }
 
-/* What a killed writer can leave: files of ours that no catalog names. Strange files are not touched. */
+/*
+ * What a killed writer can leave: files of ours that no catalog names. Strange files are not
+ * touched.
+ */
 static bool
 is_leftover(const struct dor_store *store, const char *file)
 {
     bool ours = strncmp(file, "seg.", 4) == 0 || strncmp(file, "snap.", 5) == 0 ||
-        strcmp(file, STORE_CATALOG_NAME ".tmp") == 0;
+                strcmp(file, STORE_CATALOG_NAME ".tmp") == 0;
     return ours && !is_named(store->catalog, file);
 }
 
@@ -441,7 +453,7 @@ store_clean(struct dor_store *store)
         const struct store_segment_entry *entry = &store->catalog->segments[i];
         const struct store_segment_entry *next = entry + 1;
         bool last = i + 1 == store->catalog->segment_count || next->domain != entry->domain ||
-            next->stream != entry->stream;
+                    next->stream != entry->stream;
         if (last)
             err = cut_segment(store, entry);
     }
@@ -491,7 +503,8 @@ remove_snapshot_file(struct dor_store *store, uint64_t id)
 }
 
 int
-store_snapshot_commit(struct dor_store *store, const struct store_snapshot_entry *entry,
+store_snapshot_commit(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
     const struct base_buf *file)
 {
     int err = write_snapshot_file(store, entry->info.id, file);
@@ -543,8 +556,9 @@ store_note_woken(struct dor_store *store, struct dor_snapshot_info *info)
 }
 
 int
-dor_store_list(struct dor_store *store,
-    int (*visit)(void *context, const struct dor_snapshot_info *info), void *context)
+dor_store_list(
+    struct dor_store *store, int (*visit)(void *context, const struct dor_snapshot_info *info),
+    void *context)
 {
     for (size_t i = 0; i < store->catalog->snapshot_count; i++) {
         struct dor_snapshot_info info = store->catalog->snapshots[i].info;

@@ -47,18 +47,21 @@ struct store_segment {
 };
 
 /* Open ENTRY's file and read its table, once; ENTRY->loaded afterwards. */
-DOR_MUST_CHECK int store_segment_load(struct dor_store *store, struct store_segment_entry *entry);
+DOR_MUST_CHECK int
+store_segment_load(struct dor_store *store, struct store_segment_entry *entry);
 void store_segment_close(struct store_segment *segment);
-/* Read the stored bytes of GROUP into STORED and decode them into PLAIN; the pages are verified by who uses
- * them, against their own digests. */
-DOR_MUST_CHECK int store_segment_read_group(struct dor_store *store,
-    const struct store_segment *segment, const struct store_group *group, uint8_t *stored,
-    uint8_t *plain);
+/* Read the stored bytes of GROUP into STORED and decode them into PLAIN; the pages are
+ * verified by who uses them, against their own digests. */
+DOR_MUST_CHECK int store_segment_read_group(
+    struct dor_store *store, const struct store_segment *segment,
+    const struct store_group *group, uint8_t *stored, uint8_t *plain);
 /* The checksum of a group's stored bytes: for who passes them on or looks for damage. */
-DOR_MUST_CHECK int store_group_verify(const struct store_segment *segment,
-    const struct store_group *group, const uint8_t *stored);
+DOR_MUST_CHECK int store_group_verify(
+    const struct store_segment *segment, const struct store_group *group,
+    const uint8_t *stored);
 /* Decoding when the stored bytes are at hand. */
-DOR_MUST_CHECK int store_group_decode(struct dor_store *store, const struct store_segment *segment,
+DOR_MUST_CHECK int store_group_decode(
+    struct dor_store *store, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain);
 
 /* A page located: its segment, row and group. */
@@ -69,31 +72,39 @@ struct store_page_at {
 };
 
 /* DOR_E_CORRUPT when no segment of DOMAIN holds the page. */
-DOR_MUST_CHECK int store_locate(struct dor_store *store, uint32_t domain, unsigned stream,
-    uint64_t serial, struct store_page_at *ret);
+DOR_MUST_CHECK int store_locate(
+    struct dor_store *store, uint32_t domain, unsigned stream, uint64_t serial,
+    struct store_page_at *ret);
 
 /* Close all segments and forget indexes; the catalog stays. */
 void store_forget_segments(struct dor_store *store);
 void store_forget_indexes(struct dor_store *store);
 /* Read the catalog again and forget everything derived from the old one. */
 DOR_MUST_CHECK int store_reload(struct dor_store *store);
-/* The index of one region type, built when missing. DOR_E_CORRUPT segments are left out with a log line. */
+/*
+ * The index of one region type, built when missing. DOR_E_CORRUPT segments are left out with a
+ * log line.
+ */
 DOR_MUST_CHECK int store_index_of(
     struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret);
 DOR_MUST_CHECK int store_index_rebuild(
     struct dor_store *store, uint32_t domain, unsigned type, struct store_index **ret);
 
-/* Remove files the catalog does not name and cut segments to their committed length. Writers only. */
+/*
+ * Remove files the catalog does not name and cut segments to their committed length. Writers
+ * only.
+ */
 DOR_MUST_CHECK int store_clean(struct dor_store *store);
 /* Undo what a failed writer did; returns ERR with its words, or marks the handle as broken. */
 DOR_MUST_CHECK int store_roll_back(struct dor_store *store, int err);
 /*
- * Write the snapshot file FILE of ENTRY, then save the catalog with ENTRY in it (and without an older
- * snapshot of that name, whose file is then removed).
+ * Write the snapshot file FILE of ENTRY, then save the catalog with ENTRY in it (and without
+ * an older snapshot of that name, whose file is then removed).
  */
 struct base_buf;
-DOR_MUST_CHECK int store_snapshot_commit(struct dor_store *store,
-    const struct store_snapshot_entry *entry, const struct base_buf *file);
+DOR_MUST_CHECK int store_snapshot_commit(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    const struct base_buf *file);
 /* Fill info->woken_ns from the snapshot file's change time, which waking sets. */
 void store_note_woken(struct dor_store *store, struct dor_snapshot_info *info);
 /* DOR_E_USAGE unless the store is open for writing. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.c - rows of groups and pages, and their frames on disk. docs/formats/segment.md has worked bytes.
+ * table.c - rows of groups and pages, and their frames on disk. docs/formats/segment.md has
+ * worked bytes.
  *
  *   A frame:
  *     offset  size  field (little endian)
@@ -17,12 +18,14 @@
  *         36     4  0
  *         40     8  XXH3-64 of bytes 0-39, XOR that of all bytes from 48 on
  *         48     -  columns, compressed: varints, column after column
- *          -     -  numbers, plain because they do not compress: u64 group digests, u32 page digests,
+ *          -     -  numbers, plain because they do not compress: u64 group digests, u32 page
+ *          digests,
  *                   u32 fingerprints (raw) or slide tables (patches: u32 count, then u64 each)
  *
  *   Columns: per group: gap to the end of the group before, stored bytes, page count, codec and
  *   (patches) slide table; then per page: serial gap - 1; then, raw: chunk pages, and fingerprint
- *   count where a chunk begins; patches: patch bytes, and zigzag(base - base of the page before - 1).
+ *   count where a chunk begins; patches: patch bytes, and zigzag(base - base of the page
+ *   before - 1).
  *
  * Invariants
  *  (1) serials ascend over the whole table; a group's pages are neighbours in it.
@@ -39,9 +42,9 @@
 #include "chunk/digest.h"
 #include "store/wire.h"
 
-#define FRAME_MAGIC "DFRM"
-#define FRAME_VERSION 1
-#define FRAME_LEVEL 6
+#define FRAME_MAGIC     "DFRM"
+#define FRAME_VERSION   1
+#define FRAME_LEVEL     6
 #define FRAME_PLAIN_MAX (UINT32_C(1) << 30)
 
 int
@@ -146,7 +149,8 @@ store_table_add_page(struct store_table *table, const struct store_page_row *row
     table->chunk_pages[i] = row->chunk_pages;
     table->fingerprint_counts[i] = row->fingerprint_count;
     if (row->fingerprint_count > 0)
-        memcpy(table->fingerprints + table->fingerprint_count, row->fingerprints,
+        memcpy(
+            table->fingerprints + table->fingerprint_count, row->fingerprints,
             row->fingerprint_count * sizeof *row->fingerprints);
     table->fingerprint_count += row->fingerprint_count;
     return 0;
@@ -177,13 +181,15 @@ store_table_add_slides(
     }
     for (size_t i = 0; i < table->slides_count; i++)
         if (table->slides[i].count == slides->count &&
-            memcmp(table->slides[i].slide, slides->slide,
+            memcmp(
+                table->slides[i].slide, slides->slide,
                 slides->count * sizeof slides->slide[0]) == 0) {
             *ret = (uint16_t)(i + 1);
             return 0;
         }
     if (table->slides_count == STORE_SLIDE_TABLES_MAX)
-        return dor_fail(DOR_E_NO_SPACE, "a segment holds at most %d slide tables", STORE_SLIDE_TABLES_MAX);
+        return dor_fail(
+            DOR_E_NO_SPACE, "a segment holds at most %d slide tables", STORE_SLIDE_TABLES_MAX);
     int err = resize(&table->slides, table->slides_count + 1, sizeof *table->slides);
     if (err != 0)
         return err;
@@ -264,7 +270,8 @@ store_table_bytes(const struct store_table *table)
 {
     uint64_t row = 8 + 4 + 4 + (table->patches ? 8u : 2u);
     return table->page_cap * row + table->fingerprint_cap * 4 +
-        table->group_cap * sizeof *table->groups + table->slides_count * sizeof *table->slides;
+           table->group_cap * sizeof *table->groups +
+           table->slides_count * sizeof *table->slides;
 }
 
 /* ------------------------------------------------------------------ frames: encoding */
@@ -272,7 +279,8 @@ store_table_bytes(const struct store_table *table)
 /* Number in the frame of each slide table its groups use, in order of first use. */
 static void
 number_slides(
-    const struct store_table *table, uint64_t first_group, uint16_t map[STORE_SLIDE_TABLES_MAX + 1])
+    const struct store_table *table, uint64_t first_group,
+    uint16_t map[STORE_SLIDE_TABLES_MAX + 1])
 {
     uint16_t count = 0;
     memset(map, 0, (STORE_SLIDE_TABLES_MAX + 1) * sizeof *map);
@@ -284,7 +292,8 @@ number_slides(
 }
 
 static int
-encode_group_columns(const struct store_table *table, uint64_t first_group,
+encode_group_columns(
+    const struct store_table *table, uint64_t first_group,
     const uint16_t slides[STORE_SLIDE_TABLES_MAX + 1], struct base_buf *out)
 {
     uint64_t end = 0;
@@ -306,8 +315,9 @@ encode_group_columns(const struct store_table *table, uint64_t first_group,
 }
 
 static int
-encode_page_columns(const struct store_table *table, uint64_t first_group, uint64_t first,
-    uint64_t before, struct base_buf *out)
+encode_page_columns(
+    const struct store_table *table, uint64_t first_group, uint64_t first, uint64_t before,
+    struct base_buf *out)
 {
     int err = 0;
     for (uint64_t i = first; i < table->page_count && err == 0; i++) {
@@ -324,14 +334,13 @@ encode_page_columns(const struct store_table *table, uint64_t first_group, uint6
     }
     for (uint64_t g = first_group; g < table->group_count; g++) {
         const struct store_group *group = &table->groups[g];
-        for (uint64_t i = group->first_page; i < group->first_page + group->page_count && err == 0;
-             i++)
+        for (uint64_t i = group->first_page;
+             i < group->first_page + group->page_count && err == 0; i++)
             err = store_put_varint(out, store_table_page_bytes(table, group, i));
     }
     uint64_t base = 0;
     for (uint64_t i = first; i < table->page_count && err == 0; i++) {
-        err = store_put_varint(
-            out, base_zigzag_encode((int64_t)(table->bases[i] - base - 1)));
+        err = store_put_varint(out, base_zigzag_encode((int64_t)(table->bases[i] - base - 1)));
         base = table->bases[i];
     }
     return err;
@@ -347,7 +356,8 @@ put_u32(struct base_buf *buf, uint32_t value)
 
 /* The slide tables in use, in the order of their numbers in the frame. */
 static int
-encode_slides(const struct store_table *table, uint64_t first_group,
+encode_slides(
+    const struct store_table *table, uint64_t first_group,
     const uint16_t numbers[STORE_SLIDE_TABLES_MAX + 1], struct base_buf *out)
 {
     int err = 0;
@@ -366,7 +376,8 @@ encode_slides(const struct store_table *table, uint64_t first_group,
 }
 
 static int
-encode_numbers(const struct store_table *table, uint64_t first_group, uint64_t first,
+encode_numbers(
+    const struct store_table *table, uint64_t first_group, uint64_t first,
     const uint16_t slides[STORE_SLIDE_TABLES_MAX + 1], struct base_buf *out)
 {
     int err = 0;
@@ -385,8 +396,9 @@ encode_numbers(const struct store_table *table, uint64_t first_group, uint64_t f
 
 /* Slide tables are numbered per frame and only those in use are written: a frame needs no other. */
 int
-store_frame_encode(const struct store_table *table, uint64_t first_group,
-    struct chunk_coder *coder, struct base_buf *buf)
+store_frame_encode(
+    const struct store_table *table, uint64_t first_group, struct chunk_coder *coder,
+    struct base_buf *buf)
 {
     dor_assert(first_group < table->group_count);
     uint64_t first = table->groups[first_group].first_page;
@@ -401,19 +413,22 @@ store_frame_encode(const struct store_table *table, uint64_t first_group,
     if (err == 0)
         err = encode_numbers(table, first_group, first, slides, &numbers);
     if (err == 0)
-        err = base_buf_reserve(buf, STORE_FRAME_HEADER_BYTES +
-                chunk_compress_bound(columns.size_bytes) + numbers.size_bytes);
+        err = base_buf_reserve(
+            buf, STORE_FRAME_HEADER_BYTES + chunk_compress_bound(columns.size_bytes) +
+                     numbers.size_bytes);
     if (err != 0)
         return err;
     uint8_t *frame = buf->data + buf->size_bytes;
     enum chunk_codec codec = CHUNK_ZSTD;
     size_t stored_bytes;
-    err = chunk_compress(coder, &codec, FRAME_LEVEL, columns.data, columns.size_bytes,
+    err = chunk_compress(
+        coder, &codec, FRAME_LEVEL, columns.data, columns.size_bytes,
         frame + STORE_FRAME_HEADER_BYTES, &stored_bytes);
     if (err != 0)
         return err;
     if (numbers.size_bytes > 0)
-        memcpy(frame + STORE_FRAME_HEADER_BYTES + stored_bytes, numbers.data, numbers.size_bytes);
+        memcpy(
+            frame + STORE_FRAME_HEADER_BYTES + stored_bytes, numbers.data, numbers.size_bytes);
     memset(frame, 0, STORE_FRAME_HEADER_BYTES);
     memcpy(frame, FRAME_MAGIC, 4);
     frame[4] = FRAME_VERSION;
@@ -426,8 +441,9 @@ store_frame_encode(const struct store_table *table, uint64_t first_group,
     base_le32_put(frame + 28, (uint32_t)columns.size_bytes);
     base_le32_put(frame + 32, (uint32_t)numbers.size_bytes);
     size_t rest = stored_bytes + numbers.size_bytes;
-    base_le64_put(frame + 40, chunk_digest(frame, 40) ^
-            chunk_digest(frame + STORE_FRAME_HEADER_BYTES, rest));
+    base_le64_put(
+        frame + 40,
+        chunk_digest(frame, 40) ^ chunk_digest(frame + STORE_FRAME_HEADER_BYTES, rest));
     buf->size_bytes += STORE_FRAME_HEADER_BYTES + rest;
     return 0;
 }
@@ -450,7 +466,7 @@ store_frame_probe(const void *data, size_t size_bytes, uint64_t *ret_bytes)
         frame[4] != FRAME_VERSION)
         return false;
     *ret_bytes = STORE_FRAME_HEADER_BYTES + (uint64_t)base_le32_get(frame + 24) +
-        base_le32_get(frame + 32);
+                 base_le32_get(frame + 32);
     return true;
 }
 
@@ -461,8 +477,9 @@ damaged(const char *name, const char *what)
 }
 
 static int
-parse_header(const struct store_table *table, const uint8_t *data, size_t size_bytes,
-    const char *name, struct frame *frame)
+parse_header(
+    const struct store_table *table, const uint8_t *data, size_t size_bytes, const char *name,
+    struct frame *frame)
 {
     uint64_t frame_bytes;
     if (size_bytes < STORE_FRAME_HEADER_BYTES || memcmp(data, FRAME_MAGIC, 4) != 0)
@@ -471,7 +488,8 @@ parse_header(const struct store_table *table, const uint8_t *data, size_t size_b
         return dor_fail(DOR_E_UNSUPPORTED, "%s: table version %u is not known", name, data[4]);
     if (frame_bytes != size_bytes)
         return damaged(name, "the frame is cut short");
-    uint64_t digest = chunk_digest(data, 40) ^
+    uint64_t digest =
+        chunk_digest(data, 40) ^
         chunk_digest(data + STORE_FRAME_HEADER_BYTES, size_bytes - STORE_FRAME_HEADER_BYTES);
     if (digest != base_le64_get(data + 40))
         return damaged(name, "bad checksum");
@@ -482,7 +500,10 @@ parse_header(const struct store_table *table, const uint8_t *data, size_t size_b
     frame->stored_bytes = base_le32_get(data + 24);
     frame->plain_bytes = base_le32_get(data + 28);
     frame->number_bytes = base_le32_get(data + 32);
-    /* A page takes at least two bytes of columns: the counts cannot ask for more memory than the data. */
+    /*
+     * A page takes at least two bytes of columns: the counts cannot ask for more memory than
+     * the data.
+     */
     if (data[5] != table->patches || frame->plain_bytes > FRAME_PLAIN_MAX ||
         frame->page_count > frame->plain_bytes / 2 || frame->group_count > frame->page_count ||
         frame->group_count == 0 || frame->before > STORE_SERIAL_MAX)
@@ -555,9 +576,10 @@ decode_raw_pages(struct store_table *table, struct frame *frame, uint64_t *ret_f
     for (uint64_t i = first; i < first + frame->page_count; i++)
         table->chunk_pages[i] = (uint8_t)store_get_bounded(&frame->columns, CHUNK_PAGES_MAX);
     for (uint64_t i = first; i < first + frame->page_count; i++) {
-        table->fingerprint_counts[i] = table->chunk_pages[i] == 0
-            ? 0
-            : (uint8_t)store_get_bounded(&frame->columns, CHUNK_FINGERPRINTS_MAX);
+        table->fingerprint_counts[i] =
+            table->chunk_pages[i] == 0
+                ? 0
+                : (uint8_t)store_get_bounded(&frame->columns, CHUNK_FINGERPRINTS_MAX);
         count += table->fingerprint_counts[i];
     }
     *ret_fingerprints = count;
@@ -604,8 +626,8 @@ place_patches(
 }
 
 static int
-decode_slides(struct store_table *table, struct frame *frame, uint64_t first_group,
-    const char *name)
+decode_slides(
+    struct store_table *table, struct frame *frame, uint64_t first_group, const char *name)
 {
     uint16_t map[STORE_SLIDE_TABLES_MAX + 1] = {0};
     unsigned count = 0;
@@ -645,7 +667,8 @@ decode_u32s(struct store_reader *numbers, uint32_t *out, uint64_t count, const c
 }
 
 static int
-decode_pages(struct store_table *table, struct frame *frame, uint64_t first_group, const char *name)
+decode_pages(
+    struct store_table *table, struct frame *frame, uint64_t first_group, const char *name)
 {
     int err = reserve_pages(table, table->page_count + frame->page_count);
     if (err == 0)
@@ -667,8 +690,9 @@ decode_pages(struct store_table *table, struct frame *frame, uint64_t first_grou
     if (err == 0)
         err = reserve_fingerprints(table, table->fingerprint_count + fingerprints);
     if (err == 0)
-        err = decode_u32s(&frame->numbers, table->fingerprints + table->fingerprint_count,
-            fingerprints, name);
+        err = decode_u32s(
+            &frame->numbers, table->fingerprints + table->fingerprint_count, fingerprints,
+            name);
     if (err == 0 && table->patches)
         err = decode_slides(table, frame, first_group, name);
     if (err == 0 && frame->numbers.at != frame->numbers.end)
@@ -681,7 +705,8 @@ decode_pages(struct store_table *table, struct frame *frame, uint64_t first_grou
 }
 
 int
-store_frame_decode(struct store_table *table, const void *data, size_t size_bytes, uint64_t limit,
+store_frame_decode(
+    struct store_table *table, const void *data, size_t size_bytes, uint64_t limit,
     struct chunk_coder *coder, const char *name)
 {
     struct frame frame = {0};
@@ -697,7 +722,8 @@ store_frame_decode(struct store_table *table, const void *data, size_t size_byte
     if (err != 0)
         return dor_fail_wrap("%s: table", name);
     frame.columns = (struct store_reader){.at = columns, .end = columns + frame.plain_bytes};
-    frame.numbers = (struct store_reader){.at = stored + frame.stored_bytes,
+    frame.numbers = (struct store_reader){
+        .at = stored + frame.stored_bytes,
         .end = stored + frame.stored_bytes + frame.number_bytes};
     uint64_t first_group = table->group_count;
     err = decode_groups(table, &frame, limit, name);

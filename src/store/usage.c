@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * usage.c - bitmaps over serial numbers. A page is 4 KiB, its bit is a bit: a terabyte of unique pages is
- * marked in 32 MiB, whatever the number of snapshots.
+ * usage.c - bitmaps over serial numbers. A page is 4 KiB, its bit is a bit: a terabyte of
+ * unique pages is marked in 32 MiB, whatever the number of snapshots.
  */
 #include "store/usage.h"
 
@@ -46,8 +46,9 @@ store_usage_mark_recipe(struct store_usage *usage, const struct store_recipe *re
 }
 
 int
-store_usage_mark_bases(struct store_usage *usage, struct dor_store *store, uint32_t domain,
-    unsigned type, bool marked_only, bool lenient)
+store_usage_mark_bases(
+    struct store_usage *usage, struct dor_store *store, uint32_t domain, unsigned type,
+    bool marked_only, bool lenient)
 {
     unsigned raw = type * STORE_STREAM_KINDS + STORE_STREAM_RAW;
     unsigned patch = type * STORE_STREAM_KINDS + STORE_STREAM_PATCH;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * usage.h - which stored pages are used: one bit per serial number and stream of a domain. What gc marks,
- * what explain compares and where check notes damage.
+ * usage.h - which stored pages are used: one bit per serial number and stream of a domain.
+ * What gc marks, what explain compares and where check notes damage.
  *
  * Ownership:  a usage owns its bitmaps, one bit for every serial number ever given in the domain.
  * Threads:    plain values.
@@ -18,15 +18,15 @@ struct store_usage {
     uint64_t *bits[STORE_STREAMS];
 };
 
-DOR_MUST_CHECK int store_usage_init(
-    struct store_usage *usage, const struct dor_store *store, uint32_t domain);
+DOR_MUST_CHECK int
+store_usage_init(struct store_usage *usage, const struct dor_store *store, uint32_t domain);
 void store_usage_fini(struct store_usage *usage);
 
 static inline bool
 store_usage_has(const struct store_usage *usage, unsigned stream, uint64_t serial)
 {
     return serial < usage->bit_count[stream] &&
-        (usage->bits[stream][serial / 64] >> serial % 64 & 1) != 0;
+           (usage->bits[stream][serial / 64] >> serial % 64 & 1) != 0;
 }
 
 static inline void
@@ -39,10 +39,12 @@ store_usage_mark(struct store_usage *usage, unsigned stream, uint64_t serial)
 /* Mark the stored places of a recipe, not the bases of its patches. */
 void store_usage_mark_recipe(struct store_usage *usage, const struct store_recipe *recipe);
 /*
- * Mark the plain pages that patches of TYPE need: those of all patches still in segments, or (MARKED_ONLY)
- * of the marked ones. An unreadable segment's bases stay unmarked only if LENIENT, else it is an error.
+ * Mark the plain pages that patches of TYPE need: those of all patches still in segments, or
+ * (MARKED_ONLY) of the marked ones. An unreadable segment's bases stay unmarked only if
+ * LENIENT, else it is an error.
  */
-DOR_MUST_CHECK int store_usage_mark_bases(struct store_usage *usage, struct dor_store *store,
-    uint32_t domain, unsigned type, bool marked_only, bool lenient);
+DOR_MUST_CHECK int store_usage_mark_bases(
+    struct store_usage *usage, struct dor_store *store, uint32_t domain, unsigned type,
+    bool marked_only, bool lenient);
 
 #endif

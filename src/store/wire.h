@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * wire.h - writing and reading runs of varints, strings and fixed numbers.
- * A reader that meets the end or a bad number goes bad and stays so, giving zeros: callers check once
- * at the end instead of at every field.
+ * A reader that meets the end or a bad number goes bad and stays so, giving zeros: callers
+ * check once at the end instead of at every field.
  *
  * Ownership:  a reader borrows its bytes; strings are copied out.
  * Threads:    plain values.
@@ -27,7 +27,8 @@ store_put_varint(struct base_buf *buf, uint64_t value)
 {
     int err = base_buf_reserve(buf, 10);
     if (err == 0)
-        buf->size_bytes = (size_t)(base_varint_put(buf->data + buf->size_bytes, value) - buf->data);
+        buf->size_bytes =
+            (size_t)(base_varint_put(buf->data + buf->size_bytes, value) - buf->data);
     return err;
 }
 

@@ -2,9 +2,9 @@
 /*
  * writer.c - the appending side of segments.
  *
- * Order of a commit: groups and frames are written past the committed length of the segment files, the
- * files are synced, then the caller saves the catalog, which moves the committed length. What a killed
- * writer leaves past it is cut off by the next writer (store_clean()).
+ * Order of a commit: groups and frames are written past the committed length of the segment
+ * files, the files are synced, then the caller saves the catalog, which moves the committed
+ * length. What a killed writer leaves past it is cut off by the next writer (store_clean()).
  *
  * Invariants
  *  (1) rows of a group are added to the table when the group is written, never before.
@@ -23,7 +23,8 @@
 #include "store/segment.h"
 
 #define OUT_BYTES (1u << 20)
-#define FRAMES_MAX 16 /* more frames than this are replaced by one when a segment is written to */
+#define FRAMES_MAX                                                                             \
+    16 /* more frames than this are replaced by one when a segment is written to */
 
 struct stream_writer {
     uint32_t segment_id; /* 0 = none yet */
@@ -62,7 +63,8 @@ store_packing_from_options(const struct store_options *options, struct store_pac
 }
 
 int
-store_writer_new(struct dor_store *store, uint32_t domain, const struct store_packing *packing,
+store_writer_new(
+    struct dor_store *store, uint32_t domain, const struct store_packing *packing,
     struct store_writer **ret)
 {
     struct store_writer *writer = base_zalloc(sizeof *writer);
@@ -118,7 +120,8 @@ create_segment(struct store_writer *writer, unsigned index, uint64_t serial)
 {
     struct stream_writer *stream = &writer->streams[index];
     struct store_catalog *catalog = writer->store->catalog;
-    struct store_segment_entry entry = {.id = catalog->next_segment_id,
+    struct store_segment_entry entry = {
+        .id = catalog->next_segment_id,
         .domain = writer->domain,
         .stream = index,
         .first_serial = serial,
@@ -182,7 +185,8 @@ write_out(struct stream_writer *stream)
     if (stream->out.size_bytes == 0)
         return 0;
     struct store_segment *segment = stream->segment;
-    int err = base_file_pwrite(segment->fd, stream->out.data, stream->out.size_bytes,
+    int err = base_file_pwrite(
+        segment->fd, stream->out.data, stream->out.size_bytes,
         segment->size_bytes - stream->out.size_bytes, segment->name);
     if (err == 0)
         stream->out.size_bytes = 0;
@@ -215,7 +219,10 @@ publish(struct store_writer *writer, struct stream_writer *stream)
     }
 }
 
-/* Describe the groups written since the last frame; replaces all frames by one when they are many. */
+/*
+ * Describe the groups written since the last frame; replaces all frames by one when they are
+ * many.
+ */
 static int
 write_frame(struct store_writer *writer, struct stream_writer *stream)
 {
@@ -230,8 +237,8 @@ write_frame(struct store_writer *writer, struct stream_writer *stream)
     if (err == 0 && merge)
         entry->frame_count = 0;
     if (err == 0)
-        err = store_segment_entry_add_frame(
-            entry, stream->segment->size_bytes, frame.size_bytes);
+        err =
+            store_segment_entry_add_frame(entry, stream->segment->size_bytes, frame.size_bytes);
     if (err == 0)
         err = append(stream, frame.data, frame.size_bytes);
     if (err == 0)
@@ -243,7 +250,8 @@ write_frame(struct store_writer *writer, struct stream_writer *stream)
 
 /* Write a group's bytes and add its rows to the table. */
 static int
-add_group(struct stream_writer *stream, struct store_group group, const struct store_page_row *rows,
+add_group(
+    struct stream_writer *stream, struct store_group group, const struct store_page_row *rows,
     const void *stored, const struct chunk_slides *slides)
 {
     struct store_table *table = stream->segment->table;
@@ -274,14 +282,16 @@ close_group(struct store_writer *writer, unsigned index)
         codec = CHUNK_NONE;
     size_t stored_bytes;
     writer->compressed.size_bytes = 0;
-    int err = base_buf_reserve(
-        &writer->compressed, chunk_compress_bound(stream->plain.size_bytes));
+    int err =
+        base_buf_reserve(&writer->compressed, chunk_compress_bound(stream->plain.size_bytes));
     if (err == 0)
-        err = chunk_compress(writer->store->coder, &codec, level, stream->plain.data,
-            stream->plain.size_bytes, writer->compressed.data, &stored_bytes);
+        err = chunk_compress(
+            writer->store->coder, &codec, level, stream->plain.data, stream->plain.size_bytes,
+            writer->compressed.data, &stored_bytes);
     if (err != 0)
         return err;
-    struct store_group group = {.stored_bytes = (uint32_t)stored_bytes,
+    struct store_group group = {
+        .stored_bytes = (uint32_t)stored_bytes,
         .plain_bytes = (uint32_t)stream->plain.size_bytes,
         .page_count = (uint16_t)stream->row_count,
         .codec = (uint8_t)codec,
@@ -295,7 +305,8 @@ close_group(struct store_writer *writer, unsigned index)
 
 /* Whether the open group must be closed before SIZE_BYTES more go in. */
 static bool
-group_is_full(const struct store_writer *writer, unsigned index, size_t size_bytes,
+group_is_full(
+    const struct store_writer *writer, unsigned index, size_t size_bytes,
     const struct chunk_slides *slides)
 {
     const struct stream_writer *stream = &writer->streams[index];
@@ -305,7 +316,7 @@ group_is_full(const struct store_writer *writer, unsigned index, size_t size_byt
         return stream->row_count >= writer->packing.group_pages[index / STORE_STREAM_KINDS];
     bool other_slides = slides != NULL && stream->slides != NULL && slides != stream->slides;
     return other_slides || stream->row_count >= STORE_GROUP_PAGES_MAX ||
-        stream->plain.size_bytes + size_bytes > writer->packing.patch_group_bytes;
+           stream->plain.size_bytes + size_bytes > writer->packing.patch_group_bytes;
 }
 
 static int
@@ -345,7 +356,8 @@ ready_segment(struct store_writer *writer, unsigned index)
 }
 
 int
-store_writer_add(struct store_writer *writer, unsigned index, const struct store_page_row *row,
+store_writer_add(
+    struct store_writer *writer, unsigned index, const struct store_page_row *row,
     const void *bytes, size_t size_bytes, const struct chunk_slides *slides)
 {
     struct stream_writer *stream = &writer->streams[index];
@@ -377,7 +389,8 @@ store_writer_add(struct store_writer *writer, unsigned index, const struct store
 }
 
 int
-store_writer_add_group(struct store_writer *writer, unsigned index, const struct store_group *group,
+store_writer_add_group(
+    struct store_writer *writer, unsigned index, const struct store_group *group,
     const struct store_page_row *rows, const uint8_t *stored, const struct chunk_slides *slides)
 {
     int err = close_group(writer, index);

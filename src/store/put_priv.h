@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * put_priv.h - one put under way, shared by put.c (order and commit) and match.c (what a chunk
+ * equals or resembles).
+ *
+ * Ownership:  put.c makes and frees a job; match.c only fills it.
+ * Threads:    as the store.
+ * Errors:     any of reading and writing; the caller rolls back.
+ */
+#ifndef DOR_STORE_PUT_PRIV_H
+#define DOR_STORE_PUT_PRIV_H
+
+#include "chunk/fingerprint.h"
+#include "chunk/patch.h"
+#include "store/fetch.h"
+#include "store/writer.h"
+
+/* A chunk of the window. */
+struct cut {
+    uint32_t page; /* first page in the window */
+    uint32_t exact_key;
+    uint64_t equal_place; /* of the first page, when all are equal; 0 = none found */
+    uint64_t equal_candidate;
+    uint32_t fingerprints[CHUNK_FINGERPRINTS_MAX];
+    uint8_t fingerprint_count;
+    uint8_t pages;
+    uint8_t type;
+    uint8_t equal_pages; /* of the candidate, compared so far */
+};
+
+/* The best patch found for a page of the window. */
+struct page_patch {
+    uint64_t base;
+    uint64_t offset;     /* in the patches' buffer */
+    uint32_t size_bytes; /* 0 = none */
+};
+
+/*
+ * New pages of this window, by serial number since its start; those before written_end can be
+ * fetched.
+ */
+struct window_stream {
+    uint64_t written_end;
+    uint64_t first_serial;
+    uint32_t *pages; /* window page of each */
+    uint64_t count;
+};
+
+struct job {
+    struct dor_store *store;
+    const struct dor_put *put;
+    const struct store_options *options;
+    uint32_t domain;
+    struct store_writer *writer;
+    uint64_t page_count;
+    uint64_t *places;
+    uint64_t *parent_places;
+    uint64_t parent_page_count;
+    struct store_index *indexes[DOR_REGION_TYPES];
+    struct chunk_slides slides;
+    struct dor_put_result result;
+    /* the window */
+    uint64_t window_first; /* page of the image */
+    uint64_t window_pages, window_cap;
+    uint8_t *window;
+    uint8_t *is_data; /* per page: not zero */
+    uint32_t *digests;
+    struct cut *cuts;
+    size_t cut_count;
+    struct page_patch *page_patches;
+    struct base_buf patches;
+    struct window_stream streams[STORE_STREAMS];
+    struct store_fetch_item *items;
+    size_t item_count, item_cap;
+};
+
+unsigned match_page_type(const struct job *job, uint64_t window_page);
+
+/* Digests of CUT's pages, and its fingerprints unless the parent's pages have the same digests. */
+void match_describe(struct job *job, struct cut *cut);
+/* Ask for the stored pages that chunk CUT_INDEX seems to equal, else for those it resembles. */
+DOR_MUST_CHECK int match_suggest(struct job *job, size_t cut_index);
+/* Ask for the most voted plain page of chunk CUT_INDEX, if there is one. */
+DOR_MUST_CHECK int match_suggest_base(struct job *job, size_t cut_index);
+/* Fetch all that was asked for: compare equals, encode against similars. */
+DOR_MUST_CHECK int match_fetch(struct job *job);
+/* Look among the window's own new pages for an equal chunk or, where there is no patch, a base. */
+DOR_MUST_CHECK int match_in_window(struct job *job, struct cut *cut);
+
+/* Which chunk of the window a fetched page was asked for. */
+static inline size_t
+match_tag_cut(uint64_t tag)
+{
+    return tag >> 8;
+}
+
+#endif
