@@ -373,8 +373,8 @@ apply_copy(const uint8_t *patch, size_t size_bytes, const uint8_t *base, uint8_t
     size_t made = 0;
     while (made < DOR_PAGE_BYTES) {
         uint64_t literal_bytes;
-        uint64_t run;
-        uint64_t shift;
+        uint64_t run = 0;
+        uint64_t shift = 0;
         from = base_varint_get(from, end, &literal_bytes);
         if (from == NULL || literal_bytes > DOR_PAGE_BYTES - made ||
             literal_bytes > (size_t)(end - from))

@@ -173,7 +173,7 @@ copy_group(
     struct copier *copier, unsigned stream, const struct store_segment *from,
     const struct store_group *group)
 {
-    uint64_t serial;
+    uint64_t serial = 0;
     const struct store_table *table = from->table;
     int err = base_file_pread(
         from->fd, copier->source->stored, group->stored_bytes, group->offset, from->name);

@@ -272,7 +272,7 @@ encode_sidecars(
 {
     for (size_t i = 0; i < count; i++) {
         enum chunk_codec codec = CHUNK_ZSTD;
-        size_t stored_bytes;
+        size_t stored_bytes = 0;
         int err = base_buf_reserve(buf, chunk_compress_bound(sidecars[i].size_bytes));
         if (err == 0)
             err = chunk_compress(
@@ -297,7 +297,7 @@ encode_file(
     const uint8_t uuid[16], const struct base_buf *blobs, struct base_buf *buf)
 {
     enum chunk_codec codec = CHUNK_ZSTD;
-    size_t stored_bytes;
+    size_t stored_bytes = 0;
     int err = base_buf_reserve(
         buf, HEADER_BYTES + chunk_compress_bound(head->size_bytes) + blobs->size_bytes);
     if (err == 0)

@@ -420,7 +420,7 @@ store_frame_encode(
         return err;
     uint8_t *frame = buf->data + buf->size_bytes;
     enum chunk_codec codec = CHUNK_ZSTD;
-    size_t stored_bytes;
+    size_t stored_bytes = 0;
     err = chunk_compress(
         coder, &codec, FRAME_LEVEL, columns.data, columns.size_bytes,
         frame + STORE_FRAME_HEADER_BYTES, &stored_bytes);

@@ -280,7 +280,7 @@ close_group(struct store_writer *writer, unsigned index)
     int level = patches ? writer->packing.patch_level : writer->packing.raw_level;
     if (patches && writer->packing.patch_group_bytes == 0)
         codec = CHUNK_NONE;
-    size_t stored_bytes;
+    size_t stored_bytes = 0;
     writer->compressed.size_bytes = 0;
     int err =
         base_buf_reserve(&writer->compressed, chunk_compress_bound(stream->plain.size_bytes));
