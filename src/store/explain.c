@@ -354,6 +354,8 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         stat.pages_by_kind[DOR_PAGE_REFERENCE] += put->reference_bytes / DOR_PAGE_BYTES;
         stat.exact_pages += put->exact_bytes / DOR_PAGE_BYTES;
     }
+    for (size_t i = 0; i < store->index_count; i++)
+        stat.index_bytes += store_index_bytes(store->indexes[i].index);
     stat.stored_bytes =
         stat.segment_bytes + stat.table_bytes + stat.recipe_bytes + stat.catalog_bytes;
     *ret = stat;

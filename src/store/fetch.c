@@ -201,17 +201,16 @@ make_page(
     const uint8_t **ret)
 {
     unsigned type = (unsigned)(need->plain_key >> STORE_SERIAL_BITS);
-    const uint8_t *plain = NULL;
     int err = sweep_to(
         sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW,
         need->plain_key & STORE_SERIAL_MAX);
-    if (err == 0)
-        err = verify_plain(sweep, &plain);
+    if (err == 0 && need->patch_bytes == 0)
+        return verify_plain(sweep, ret);
     if (err != 0)
         return err;
-    *ret = plain;
-    if (need->patch_bytes == 0)
-        return 0;
+    /* The patched page's own digest proves its base as well. */
+    const struct store_table *table = sweep->at.segment->table;
+    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
     err = chunk_patch_apply(
         need->slides, patches + need->patch_offset, need->patch_bytes, plain, patched);
     if (err != 0)

@@ -285,7 +285,11 @@ sample_page(struct job *job, uint64_t page, size_t slot)
             return err;
     }
     match_describe(job, cut);
-    return match_suggest_base(job, slot);
+    size_t items_before = job->item_count;
+    int err = match_suggest_base(job, slot);
+    job->sample_count++;
+    job->known_count += cut->equal_candidate != 0 || job->item_count > items_before;
+    return err;
 }
 
 static int
@@ -304,6 +308,21 @@ sample_pages(struct job *job)
             return err;
     }
     return 0;
+}
+
+/*
+ * An image that is mostly new will be a base: every later put and get of its kind decodes it, so it is
+ * packed for fast decoding. Where most is known the few new pages are packed for size.
+ */
+static void
+choose_packing(struct job *job)
+{
+    uint64_t group_pages[DOR_REGION_TYPES];
+    if (job->options->base_fast_level == 0 || job->known_count * 2 >= job->sample_count)
+        return;
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+        group_pages[type] = job->options->base_group_pages;
+    store_writer_pack_raw(job->writer, -(int)job->options->base_fast_level, group_pages);
 }
 
 /*
@@ -517,6 +536,8 @@ do_pages(struct job *job)
     uint64_t first_new[STORE_STREAMS];
     memcpy(first_new, job->store->catalog->domains[job->domain].next_serial, sizeof first_new);
     int err = learn_slides(job);
+    if (err == 0)
+        choose_packing(job);
     for (uint64_t page = 0; page < job->page_count && err == 0; page += job->window_pages) {
         if (job->put->progress != NULL &&
             job->put->progress(

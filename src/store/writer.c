@@ -92,6 +92,14 @@ store_writer_free(struct store_writer *writer)
     base_free(writer);
 }
 
+void
+store_writer_pack_raw(
+    struct store_writer *writer, int level, const uint64_t group_pages[DOR_REGION_TYPES])
+{
+    writer->packing.raw_level = level;
+    memcpy(writer->packing.group_pages, group_pages, sizeof writer->packing.group_pages);
+}
+
 uint64_t
 store_writer_serial(struct store_writer *writer, unsigned stream)
 {
