@@ -18,7 +18,7 @@ struct file_row {
     uint64_t bytes;
 };
 
-enum { FILE_ROWS = 5 };
+enum { FILE_ROWS = 4 };
 
 static void
 list_files(const struct dor_stat *stat, struct file_row rows[FILE_ROWS])
@@ -26,8 +26,7 @@ list_files(const struct dor_stat *stat, struct file_row rows[FILE_ROWS])
     rows[0] = (struct file_row){"segment_bytes", "segments", stat->segment_bytes};
     rows[1] = (struct file_row){"table_bytes", "tables", stat->table_bytes};
     rows[2] = (struct file_row){"recipe_bytes", "recipes", stat->recipe_bytes};
-    rows[3] = (struct file_row){"index_bytes", "index", stat->index_bytes};
-    rows[4] = (struct file_row){"catalog_bytes", "catalog", stat->catalog_bytes};
+    rows[3] = (struct file_row){"catalog_bytes", "catalog", stat->catalog_bytes};
 }
 
 static const char *const kind_names[DOR_PAGE_KINDS] = {
