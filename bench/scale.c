@@ -72,8 +72,8 @@ print_memory(struct dor_store *store, const char *label)
     for (size_t i = 0; i < DOR_REGION_TYPES; i++)
         page_count += stat.by_region_type[i].raw_pages + stat.by_region_type[i].patched_pages;
     printf(
-        "\"%s\": {\"peak_bytes\": %llu, \"anonymous_bytes\": %llu, \"stored_pages\": %llu, \"index_bytes\": %llu, "
-        "\"stored_bytes\": %llu, \"logical_bytes\": %llu}, ",
+        "\"%s\": {\"peak_bytes\": %llu, \"anonymous_bytes\": %llu, \"stored_pages\": %llu, "
+        "\"index_bytes\": %llu, \"stored_bytes\": %llu, \"logical_bytes\": %llu}, ",
         label, peak, anon, (unsigned long long)page_count,
         (unsigned long long)stat.index_bytes,
         (unsigned long long)stat.stored_bytes, (unsigned long long)stat.logical_bytes);
