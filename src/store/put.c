@@ -311,8 +311,8 @@ sample_pages(struct job *job)
 }
 
 /*
- * An image that is mostly new will be a base: every later put and get of its kind decodes it, so it is
- * packed for fast decoding. Where most is known the few new pages are packed for size.
+ * An image that is mostly new will be a base: every later put and get of its kind decodes it,
+ * so it is packed for fast decoding. Where most is known the few new pages are packed for size.
  */
 static void
 choose_packing(struct job *job)

@@ -58,7 +58,8 @@ struct job {
     uint64_t parent_page_count;
     struct store_index *indexes[DOR_REGION_TYPES];
     struct chunk_slides slides;
-    size_t sample_count, known_count; /* pages of the sample, and those that something resembles */
+    size_t sample_count,
+        known_count; /* pages of the sample, and those that something resembles */
     struct dor_put_result result;
     /* the window */
     uint64_t window_first; /* page of the image */

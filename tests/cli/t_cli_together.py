@@ -23,6 +23,8 @@ prepare("put", "small", small, store=store)
 
 def start(*args, **how):
     how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    # Under nohup SIGHUP is ignored, and the program rightly keeps it so: begin as a terminal would.
+    how.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     return subprocess.Popen([program, "--store", store, *args], env={**clean_env(), "TERM": "xterm"}, **how)
 
 
