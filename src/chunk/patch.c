@@ -261,53 +261,22 @@ chunk_patch_encode(
 
 /* ------------------------------------------------------------------ applying */
 
+/* Bits set in COUNT mask bytes, eight at a time: without a popcnt instruction each count is a call. */
+static size_t
+count_bits(const uint8_t *masks, size_t count)
+{
+    size_t bits = 0;
+    for (; count >= 8; count -= 8, masks += 8)
+        bits += (size_t)__builtin_popcountll(base_le64_get(masks));
+    uint64_t rest = 0;
+    memcpy(&rest, masks, count);
+    return bits + (size_t)__builtin_popcountll(rest);
+}
+
 static int
 malformed(const char *what)
 {
     return dor_fail(DOR_E_CORRUPT, "patch: %s", what);
-}
-
-/* Bytes that follow an op, or -1 for an op that does not exist. */
-static int
-op_literal_bytes(const struct chunk_slides *slides, unsigned op)
-{
-    static const int8_t sizes[OP_SLIDE] = {0,  0,  0,  2,  4,  8,  4,  -1,
-                                           -1, -1, -1, -1, -1, -1, -1, -1};
-    if (op < OP_SLIDE)
-        return sizes[op];
-    return op - OP_SLIDE < slides->count ? 0 : -1;
-}
-
-/* The target word for OP, its literal at LITERAL; the op is known to be valid. */
-static uint64_t
-apply_word(
-    const struct chunk_slides *slides, struct recent *recent, unsigned op, uint64_t b,
-    const uint8_t *literal)
-{
-    uint64_t t;
-    switch (op) {
-    case OP_RECENT0:
-    case OP_RECENT1:
-    case OP_RECENT2:
-        recent_use(recent, op);
-        return b + recent->delta[0];
-    case OP_LOW2:
-        return (b & ~UINT64_C(0xffff)) | base_le16_get(literal);
-    case OP_LOW4:
-        t = (b & ~UINT64_C(0xffffffff)) | base_le32_get(literal);
-        break;
-    case OP_HIGH4:
-        t = (b & UINT64_C(0xffffffff)) | (uint64_t)base_le32_get(literal) << 32;
-        break;
-    case OP_ALL:
-        t = base_le64_get(literal);
-        break;
-    default:
-        t = b + slides->slide[op - OP_SLIDE];
-        break;
-    }
-    recent_push(recent, t - b);
-    return t;
 }
 
 bool
@@ -317,13 +286,74 @@ chunk_patch_uses_slides(const uint8_t *patch, size_t size_bytes)
         return false;
     const uint8_t *masks = patch + 9;
     size_t mask_count = (size_t)__builtin_popcountll(base_le64_get(patch + 1));
-    size_t op_count = 0;
-    for (size_t i = 0; i < mask_count && 9 + i < size_bytes; i++)
-        op_count += (size_t)__builtin_popcount(masks[i]);
+    if (mask_count > size_bytes - 9)
+        return false;
+    size_t op_count = count_bits(masks, mask_count);
     for (size_t i = 0; i < op_count && 9 + mask_count + i < size_bytes; i++)
         if (masks[mask_count + i] >= OP_SLIDE)
             return true;
     return false;
+}
+
+struct applier {
+    const struct chunk_slides *slides;
+    const uint8_t *literal, *end;
+    struct recent recent;
+};
+
+/* The next literal of SIZE_BYTES, or NULL when there is none. */
+static inline const uint8_t *
+take_literal(struct applier *applier, ptrdiff_t size_bytes)
+{
+    const uint8_t *literal = applier->literal;
+    if (applier->end - literal < size_bytes)
+        return NULL;
+    applier->literal += size_bytes;
+    return literal;
+}
+
+/* Turn the base word *WORD into the target's by a literal; false when there is none or no such op. */
+static inline bool
+apply_literal(struct applier *applier, unsigned op, uint64_t *word)
+{
+    static const uint8_t sizes[OP_SLIDE] = {
+        [OP_LOW2] = 2, [OP_LOW4] = 4, [OP_ALL] = 8, [OP_HIGH4] = 4};
+    const uint8_t *literal = sizes[op] == 0 ? NULL : take_literal(applier, sizes[op]);
+    if (literal == NULL)
+        return false;
+    uint64_t b = *word;
+    if (op == OP_LOW2) {
+        *word = (b & ~UINT64_C(0xffff)) | base_le16_get(literal);
+        return true;
+    }
+    if (op == OP_LOW4)
+        *word = (b & ~UINT64_C(0xffffffff)) | base_le32_get(literal);
+    else if (op == OP_HIGH4)
+        *word = (b & UINT64_C(0xffffffff)) | (uint64_t)base_le32_get(literal) << 32;
+    else
+        *word = base_le64_get(literal);
+    recent_push(&applier->recent, *word - b);
+    return true;
+}
+
+/* Turn the base word *WORD into the target's; false for an op that does not exist or lacks bytes. */
+static inline bool
+apply_word(struct applier *applier, unsigned op, uint64_t *word)
+{
+    if (op <= OP_RECENT2) {
+        if (op != OP_RECENT0)
+            recent_use(&applier->recent, op);
+        *word += applier->recent.delta[0];
+        return true;
+    }
+    if (op < OP_SLIDE)
+        return apply_literal(applier, op, word);
+    if (op - OP_SLIDE >= applier->slides->count)
+        return false;
+    uint64_t delta = applier->slides->slide[op - OP_SLIDE];
+    *word += delta;
+    recent_push(&applier->recent, delta);
+    return true;
 }
 
 static int
@@ -339,30 +369,23 @@ apply_words(
     size_t mask_count = (size_t)__builtin_popcountll(lines);
     if ((size_t)(end - masks) < mask_count)
         return malformed("line masks end early");
-    size_t op_count = 0;
-    for (size_t i = 0; i < mask_count; i++)
-        op_count += (size_t)__builtin_popcount(masks[i]);
+    size_t op_count = count_bits(masks, mask_count);
     const uint8_t *ops = masks + mask_count;
     if ((size_t)(end - ops) < op_count)
         return malformed("ops end early");
-    const uint8_t *literal = ops + op_count;
-    struct recent recent = {{0}};
+    struct applier applier = {.slides = slides, .literal = ops + op_count, .end = end};
     memcpy(target, base, DOR_PAGE_BYTES);
     for (; lines != 0; lines &= lines - 1) {
         uint8_t *line = target + (size_t)__builtin_ctzll(lines) * 64;
         for (unsigned mask = *masks++; mask != 0; mask &= mask - 1) {
             uint8_t *word = line + (size_t)__builtin_ctz(mask) * 8;
-            unsigned op = *ops++;
-            int literal_bytes = op_literal_bytes(slides, op);
-            if (literal_bytes < 0)
-                return malformed("unknown op");
-            if (end - literal < literal_bytes)
-                return malformed("literals end early");
-            base_le64_put(word, apply_word(slides, &recent, op, base_le64_get(word), literal));
-            literal += literal_bytes;
+            uint64_t value = base_le64_get(word);
+            if (!apply_word(&applier, *ops++, &value))
+                return malformed("an op that is not known or lacks its literal");
+            base_le64_put(word, value);
         }
     }
-    return literal == end ? 0 : malformed("bytes left over");
+    return applier.literal == end ? 0 : malformed("bytes left over");
 }
 
 static int

@@ -7,7 +7,6 @@
  */
 #include "store/fetch.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -125,22 +124,41 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
     return err;
 }
 
-static int
-by_place(const void *left, const void *right)
-{
-    uint64_t l = ((const struct store_fetch_item *)left)->place;
-    uint64_t r = ((const struct store_fetch_item *)right)->place;
-    return (l > r) - (l < r);
-}
+/* Items or needs in the order of a key. */
+struct order {
+    uint64_t key;
+    uint64_t index;
+};
 
-static int
-by_plain(const void *left, const void *right)
+/*
+ * Sort COUNT rows by key, stable, with SPARE of the same size; returns whichever holds the result. By bytes from
+ * the lowest, and only bytes that differ somewhere: serial numbers of an image differ in three.
+ */
+static struct order *
+sort_order(struct order *rows, struct order *spare, size_t count)
 {
-    const struct need *l = left;
-    const struct need *r = right;
-    if (l->plain_key != r->plain_key)
-        return l->plain_key < r->plain_key ? -1 : 1;
-    return (l->tag > r->tag) - (l->tag < r->tag);
+    uint64_t differ = 0;
+    for (size_t i = 1; i < count; i++)
+        differ |= rows[i].key ^ rows[0].key;
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        size_t ends[256] = {0};
+        if ((differ >> shift & 0xff) == 0)
+            continue;
+        for (size_t i = 0; i < count; i++)
+            ends[rows[i].key >> shift & 0xff]++;
+        size_t start = 0;
+        for (size_t value = 0; value < ARRAY_LEN(ends); value++) {
+            size_t here = ends[value];
+            ends[value] = start;
+            start += here;
+        }
+        for (size_t i = 0; i < count; i++)
+            spare[ends[rows[i].key >> shift & 0xff]++] = rows[i];
+        struct order *swap = rows;
+        rows = spare;
+        spare = swap;
+    }
+    return rows;
 }
 
 /* Turn ITEM into NEED; a patched item's patch is copied to PATCHES. */
@@ -224,19 +242,24 @@ make_page(
 /* Sweep the patch groups: NEEDS of all items that could be found. */
 static int
 find_needs(
-    struct sweep *sweep, struct store_fetch_item *items, size_t count, struct need *needs,
-    size_t *ret_count, struct base_buf *patches, store_fetch_fn *visit, void *context)
+    struct sweep *sweep, const struct store_fetch_item *items, size_t count,
+    struct order *orders, struct need *needs, size_t *ret_count, struct base_buf *patches,
+    store_fetch_fn *visit, void *context)
 {
     size_t found = 0;
-    qsort(items, count, sizeof *items, by_place);
     for (size_t i = 0; i < count; i++) {
         dor_assert(store_place_is_stored(items[i].place));
-        int err = find_need(sweep, &items[i], patches, &needs[found]);
+        orders[i] = (struct order){items[i].place, i};
+    }
+    const struct order *order = sort_order(orders, orders + count, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct store_fetch_item *item = &items[order[i].index];
+        int err = find_need(sweep, item, patches, &needs[found]);
         if (err == DOR_E_NO_MEMORY)
             return err;
         if (err == 0)
             found++;
-        else if ((err = visit(context, items[i].tag, items[i].place, NULL)) != 0)
+        else if ((err = visit(context, item->tag, item->place, NULL)) != 0)
             return err;
     }
     *ret_count = found;
@@ -245,19 +268,20 @@ find_needs(
 
 static int
 visit_needs(
-    struct sweep *sweep, struct need *needs, size_t count, const uint8_t *patches,
-    store_fetch_fn *visit, void *context)
+    struct sweep *sweep, const struct need *needs, size_t count, struct order *orders,
+    const uint8_t *patches, store_fetch_fn *visit, void *context)
 {
     uint8_t patched[DOR_PAGE_BYTES];
-    if (count == 0)
-        return 0;
-    qsort(needs, count, sizeof *needs, by_plain);
+    for (size_t i = 0; i < count; i++)
+        orders[i] = (struct order){needs[i].plain_key, i};
+    const struct order *order = sort_order(orders, orders + count, count);
     for (size_t i = 0; i < count; i++) {
+        const struct need *need = &needs[order[i].index];
         const uint8_t *page = NULL;
-        int err = make_page(sweep, &needs[i], patches, patched, &page);
+        int err = make_page(sweep, need, patches, patched, &page);
         if (err != 0)
             page = NULL;
-        err = visit(context, needs[i].tag, needs[i].place, page);
+        err = visit(context, need->tag, need->place, page);
         if (err != 0)
             return err;
     }
@@ -266,8 +290,8 @@ visit_needs(
 
 int
 store_fetch(
-    struct dor_store *store, uint32_t domain, struct store_fetch_item *items, size_t count,
-    store_fetch_fn *visit, void *context)
+    struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
+    size_t count, store_fetch_fn *visit, void *context)
 {
     if (count == 0)
         return 0;
@@ -275,17 +299,19 @@ store_fetch(
     AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
     AUTO_FREE uint8_t *ahead =
         base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
-    if (needs == NULL || ahead == NULL)
+    AUTO_FREE struct order *orders = base_array(count, 2 * sizeof *orders);
+    if (needs == NULL || ahead == NULL || orders == NULL)
         return DOR_E_NO_MEMORY;
     struct sweep sweep = {
         .store = store, .domain = domain, .ahead = ahead, .verified_row = UINT64_MAX};
     size_t need_count = 0;
-    int err = find_needs(&sweep, items, count, needs, &need_count, &patches, visit, context);
+    int err = find_needs(
+        &sweep, items, count, orders, needs, &need_count, &patches, visit, context);
     if (err != 0)
         return err;
     sweep.decoded = NULL;
     sweep.verified_row = UINT64_MAX;
-    return visit_needs(&sweep, needs, need_count, patches.data, visit, context);
+    return visit_needs(&sweep, needs, need_count, orders, patches.data, visit, context);
 }
 
 int
