@@ -74,8 +74,7 @@ print_memory(struct dor_store *store, const char *label)
     printf(
         "\"%s\": {\"peak_bytes\": %llu, \"anonymous_bytes\": %llu, \"stored_pages\": %llu, "
         "\"index_bytes\": %llu, \"stored_bytes\": %llu, \"logical_bytes\": %llu}, ",
-        label, peak, anon, (unsigned long long)page_count,
-        (unsigned long long)stat.index_bytes,
+        label, peak, anon, (unsigned long long)page_count, (unsigned long long)stat.index_bytes,
         (unsigned long long)stat.stored_bytes, (unsigned long long)stat.logical_bytes);
 }
 

@@ -220,7 +220,8 @@ struct dor_stat {
     uint64_t logical_bytes;
     uint64_t stored_bytes; /* all files of the store */
     uint64_t segment_bytes, table_bytes, recipe_bytes, catalog_bytes;
-    uint64_t index_bytes; /* RAM of the indexes this handle has built, not part of stored_bytes */
+    uint64_t
+        index_bytes; /* RAM of the indexes this handle has built, not part of stored_bytes */
     uint64_t pages_by_kind[DOR_PAGE_KINDS]; /* over all snapshots' recipes as they were put */
     uint64_t exact_pages;
     struct dor_stat_type by_region_type[DOR_REGION_TYPES];

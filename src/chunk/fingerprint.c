@@ -26,12 +26,12 @@ chunk_fingerprint(
     const struct chunk_kernels *kernels = chunk_kernels();
     for (unsigned i = 0; i < page_count; i++) {
         const uint8_t *page = (const uint8_t *)pages + i * DOR_PAGE_BYTES;
-        uint64_t *words = scratch->words + i * CHUNK_PAGE_WORDS;
+        uint64_t *words = scratch->words + (size_t)i * CHUNK_PAGE_WORDS;
         if (normalise)
             kernels->normalise(page, words);
         else
             memcpy(words, page, DOR_PAGE_BYTES);
-        kernels->mix(words, scratch->mixes + i * CHUNK_PAGE_WORDS);
+        kernels->mix(words, scratch->mixes + (size_t)i * CHUNK_PAGE_WORDS);
     }
     unsigned starts = page_count * CHUNK_PAGE_WORDS - (SAMPLE_WORDS - 1);
     unsigned found = 0;

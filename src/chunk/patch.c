@@ -41,7 +41,7 @@ enum { OP_RECENT0, OP_RECENT1, OP_RECENT2, OP_LOW2, OP_LOW4, OP_ALL, OP_HIGH4, O
 static uint64_t
 load_word(const uint8_t *page, unsigned word)
 {
-    return base_le64_get(page + word * 8);
+    return base_le64_get(page + (size_t)word * 8);
 }
 
 struct recent {

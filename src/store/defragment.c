@@ -129,6 +129,7 @@ is_in_last(const struct defragmenter *work, const struct store_page_at *at, uint
     const struct used_group *last = &work->groups[work->group_count - 1];
     if (store_place_stream(work->pages[last->first].place) != store_place_stream(place))
         return false;
+    dor_assert(at->segment != NULL);
     uint64_t row = store_table_find(at->segment->table, store_place_serial(place));
     return row != UINT64_MAX && row >= last->group.first_page &&
            row - last->group.first_page < last->group.page_count;
@@ -284,7 +285,7 @@ store_defragment(
     uint64_t ret_pages[STORE_STREAMS])
 {
     struct defragmenter work = {.store = store, .writer = writer, .wish = wish};
-    memset(ret_pages, 0, STORE_STREAMS * sizeof *ret_pages);
+    memset(ret_pages, 0, (size_t)STORE_STREAMS * sizeof *ret_pages);
     int err = store_usage_init(&work.bases, store, wish->domain);
     if (err == 0)
         err = collect_pages(&work);

@@ -305,8 +305,8 @@ store_fetch(
     struct sweep sweep = {
         .store = store, .domain = domain, .ahead = ahead, .verified_row = UINT64_MAX};
     size_t need_count = 0;
-    int err = find_needs(
-        &sweep, items, count, orders, needs, &need_count, &patches, visit, context);
+    int err =
+        find_needs(&sweep, items, count, orders, needs, &need_count, &patches, visit, context);
     if (err != 0)
         return err;
     sweep.decoded = NULL;

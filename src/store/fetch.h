@@ -27,8 +27,8 @@ typedef int store_fetch_fn(void *context, uint64_t tag, uint64_t place, const ui
 
 /* Calls VISIT once per item, in the order of the pages' storage. */
 DOR_MUST_CHECK int store_fetch(
-    struct dor_store *store, uint32_t domain, const struct store_fetch_item *items, size_t count,
-    store_fetch_fn *visit, void *context);
+    struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
+    size_t count, store_fetch_fn *visit, void *context);
 
 /* One stored page into PAGE (4096 bytes), verified, with no sorting and no cache. */
 DOR_MUST_CHECK int

@@ -148,18 +148,17 @@ memory_create(struct store_medium *medium, const char *name, int *ret)
     if (files == NULL)
         return DOR_E_NO_MEMORY;
     medium->files = files;
-    AUTO_CLOSE int fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0)
-        return dor_fail_errno(errno, "memory file %s", name);
     struct memory_file *file = &files[medium->file_count];
     snprintf(file->name, sizeof file->name, "%s", name);
-    file->fd = fd;
+    file->fd = memfd_create(name, MFD_CLOEXEC);
+    if (file->fd < 0)
+        return dor_fail_errno(errno, "memory file %s", name);
     int err = memory_duplicate(file, ret);
     if (err != 0)
-        return err;
-    fd = -1;
-    medium->file_count++;
-    return 0;
+        close(file->fd);
+    else
+        medium->file_count++;
+    return err;
 }
 
 static int

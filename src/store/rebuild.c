@@ -7,6 +7,7 @@
  */
 #include "store/rebuild.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,20 +34,32 @@ struct rebuild {
     size_t segment_count;
 };
 
+/* The hexadecimal number after PREFIX, when that is all of NAME. */
+static bool
+file_id(const char *name, const char *prefix, uint64_t *ret)
+{
+    char *end;
+    size_t length = strlen(prefix);
+    if (strncmp(name, prefix, length) != 0 || strspn(name + length, "0123456789abcdef") == 0)
+        return false;
+    errno = 0;
+    *ret = strtoull(name + length, &end, 16);
+    return errno == 0 && *end == 0;
+}
+
 static int
 note_file(const char *name, void *context)
 {
     struct rebuild *rebuild = context;
-    unsigned long long id;
-    char rest;
-    if (sscanf(name, "snap.%16llx%c", &id, &rest) == 1) {
+    uint64_t id;
+    if (file_id(name, "snap.", &id)) {
         uint64_t *ids =
             base_realloc_array(rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
         if (ids == NULL)
             return DOR_E_NO_MEMORY;
         rebuild->snapshot_ids = ids;
         ids[rebuild->snapshot_count++] = id;
-    } else if (sscanf(name, "seg.%8llx%c", &id, &rest) == 1) {
+    } else if (file_id(name, "seg.", &id) && id <= UINT32_MAX) {
         uint32_t *ids =
             base_realloc_array(rebuild->segment_ids, rebuild->segment_count + 1, sizeof *ids);
         if (ids == NULL)

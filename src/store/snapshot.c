@@ -21,7 +21,7 @@
 #include "store/store_priv.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
-#define OUT_PAGES 64      /* neighbouring pages written together */
+#define OUT_PAGES   64    /* neighbouring pages written together */
 
 struct dor_snapshot {
     struct dor_store *store;

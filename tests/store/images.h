@@ -75,10 +75,7 @@ page_change(struct base_random *random, uint8_t *page)
         page_change_words(random, page, 1 + base_random_below(random, 30));
 }
 
-/*
- * What a page may be beside one of its own kind: a run of zeros, an earlier page again, or
- * changed.
- */
+/* A page is zero, an earlier one again, an earlier one changed, or one of its own kind. */
 static inline void
 image_fill_page(struct base_random *random, struct image *image, uint64_t page)
 {

@@ -71,10 +71,7 @@ test_same_content(const struct image *image)
     dor_store_close(alone);
 }
 
-/*
- * One domain's history does not show in the other's sizes: puts alternate, or come one after
- * another.
- */
+/* One domain's history does not show in the other's sizes: puts alternate, or come in turn. */
 static void
 test_interleaved(const struct image *images, size_t count)
 {

@@ -69,10 +69,7 @@ test_writer_dies(const struct image *image)
     dor_store_close(store);
 }
 
-/*
- * ------------------------------------------------------------------ a reader with a snapshot
- * open
- */
+/* ------------------------------------------------------------------ a reader at work */
 
 static bool
 snapshot_is(struct dor_snapshot *snapshot, const struct image *image)

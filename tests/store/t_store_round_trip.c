@@ -138,10 +138,7 @@ test_many_windows(void)
     image_fini(&image);
 }
 
-/*
- * Bytes of all files of the store but the catalog, whose size put cannot know before it says
- * its own.
- */
+/* Bytes of all files but the catalog, whose size put cannot know before it has said its own. */
 static uint64_t
 bytes_without_catalog(const char *path)
 {

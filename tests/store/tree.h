@@ -46,6 +46,16 @@ tree_find(const struct tree *tree, const char *name)
     return NULL;
 }
 
+/* The file NAME, which must be there. */
+static inline struct tree_file *
+tree_get(const struct tree *tree, const char *name)
+{
+    struct tree_file *file = tree_find(tree, name);
+    if (file == NULL)
+        bail("no file %s", name);
+    return file;
+}
+
 static inline void
 tree_add(struct tree *tree, const char *name, const void *bytes, size_t size_bytes)
 {
