@@ -261,7 +261,10 @@ chunk_patch_encode(
 
 /* ------------------------------------------------------------------ applying */
 
-/* Bits set in COUNT mask bytes, eight at a time: without a popcnt instruction each count is a call. */
+/*
+ * Bits set in COUNT mask bytes, eight at a time: without a popcnt instruction each count is a
+ * call.
+ */
 static size_t
 count_bits(const uint8_t *masks, size_t count)
 {
@@ -312,7 +315,10 @@ take_literal(struct applier *applier, ptrdiff_t size_bytes)
     return literal;
 }
 
-/* Turn the base word *WORD into the target's by a literal; false when there is none or no such op. */
+/*
+ * Turn the base word *WORD into the target's by a literal; false when there is none or no such
+ * op.
+ */
 static inline bool
 apply_literal(struct applier *applier, unsigned op, uint64_t *word)
 {
@@ -336,7 +342,10 @@ apply_literal(struct applier *applier, unsigned op, uint64_t *word)
     return true;
 }
 
-/* Turn the base word *WORD into the target's; false for an op that does not exist or lacks bytes. */
+/*
+ * Turn the base word *WORD into the target's; false for an op that does not exist or lacks
+ * bytes.
+ */
 static inline bool
 apply_word(struct applier *applier, unsigned op, uint64_t *word)
 {

@@ -215,7 +215,7 @@ store_catalog_stream(
 {
     size_t first = segment_position(catalog, domain, stream, 0);
     size_t end = segment_position(catalog, domain, stream, UINT64_MAX);
-    *ret_first = catalog->segments + first;
+    *ret_first = catalog->segment_count == 0 ? NULL : catalog->segments + first;
     return end - first;
 }
 
@@ -502,6 +502,8 @@ decode_domains(struct store_reader *reader, struct store_catalog *catalog)
         char name[DOR_NAME_BYTES_MAX + 1];
         uint32_t index;
         store_get_string(reader, name, sizeof name);
+        if (reader->bad || dor_name_check(name) != 0)
+            return damaged("a domain's name makes no sense");
         int err = store_catalog_domain(catalog, name, true, &index);
         if (err != 0)
             return err;
@@ -566,7 +568,7 @@ decode_snapshot(struct store_reader *reader, struct store_catalog *catalog)
     info->sidecar_count = store_get_bounded(reader, DOR_SIDECARS_MAX);
     store_put_result_decode(reader, &info->put);
     if (reader->bad || snapshot.domain >= catalog->domain_count ||
-        info->id >= catalog->next_snapshot_id || info->name[0] == 0)
+        info->id >= catalog->next_snapshot_id || dor_name_check(info->name) != 0)
         return damaged("a snapshot entry makes no sense");
     memcpy(info->domain, catalog->domains[snapshot.domain].name, sizeof info->domain);
     int err = store_catalog_snapshot_add(catalog, &snapshot);

@@ -131,8 +131,9 @@ struct order {
 };
 
 /*
- * Sort COUNT rows by key, stable, with SPARE of the same size; returns whichever holds the result. By bytes from
- * the lowest, and only bytes that differ somewhere: serial numbers of an image differ in three.
+ * Sort COUNT rows by key, stable, with SPARE of the same size; returns whichever holds the
+ * result. By bytes from the lowest, and only bytes that differ somewhere: serial numbers of an
+ * image differ in three.
  */
 static struct order *
 sort_order(struct order *rows, struct order *spare, size_t count)

@@ -34,6 +34,7 @@ struct segment_use {
     uint64_t live_pages, dead_pages;
     uint64_t dead_bytes;  /* dead pages' share of their groups, and replaced frames */
     uint64_t loose_bytes; /* groups that squeezing would pack tighter */
+    uint64_t loose_groups;
 };
 
 static uint64_t
@@ -112,8 +113,10 @@ measure_segment(const struct collector *collector, const struct store_segment_en
         use.dead_bytes +=
             (uint64_t)group->stored_bytes * (group->page_count - live) / group->page_count;
         used_bytes += group->stored_bytes;
-        if (hot == 0 && is_loose(collector, table, group))
+        if (hot == 0 && is_loose(collector, table, group)) {
             use.loose_bytes += group->stored_bytes;
+            use.loose_groups++;
+        }
     }
     for (size_t i = 0; i < entry->frame_count; i++)
         used_bytes += entry->frames[i].size_bytes;
@@ -123,6 +126,8 @@ measure_segment(const struct collector *collector, const struct store_segment_en
 
 /* The end of a segment that nothing fills up: worth a squeeze only if it is a good part of it. */
 #define LOOSE_PERCENT 20
+/* Of a segment that was squeezed before: fewer loose groups are what could not be merged then. */
+#define LOOSE_GROUPS_AGAIN 8
 
 static int
 sweep_segment(struct collector *collector, uint32_t id)
@@ -133,7 +138,9 @@ sweep_segment(struct collector *collector, uint32_t id)
         return dor_fail_wrap("gc");
     struct segment_use use = measure_segment(collector, entry);
     uint64_t size_bytes = entry->size_bytes;
-    bool loose = collector->gc->squeeze && use.loose_bytes * 100 >= LOOSE_PERCENT * size_bytes;
+    bool loose = collector->gc->squeeze &&
+                 use.loose_bytes * 100 >= LOOSE_PERCENT * size_bytes &&
+                 (!entry->squeezed || use.loose_groups >= LOOSE_GROUPS_AGAIN);
     bool wasteful = use.dead_pages > 0 &&
                     (use.live_pages == 0 ||
                      use.dead_bytes * 100 >= collector->sweep.waste_percent * size_bytes);

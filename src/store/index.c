@@ -227,7 +227,8 @@ store_index_ready(struct store_index *index)
         uint32_t used = index->used[run];
         memmove(
             index->entries + (uint64_t)end * ENTRY_BYTES,
-            index->entries + (uint64_t)index->directory[run] * ENTRY_BYTES, (size_t)used * ENTRY_BYTES);
+            index->entries + (uint64_t)index->directory[run] * ENTRY_BYTES,
+            (size_t)used * ENTRY_BYTES);
         index->directory[run] = end;
         end += used;
     }

@@ -658,6 +658,8 @@ decode_slides(
 static int
 decode_u32s(struct store_reader *numbers, uint32_t *out, uint64_t count, const char *name)
 {
+    if (count == 0)
+        return 0;
     if ((uint64_t)(numbers->end - numbers->at) / 4 < count)
         return damaged(name, "numbers end early");
     for (uint64_t i = 0; i < count; i++)

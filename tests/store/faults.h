@@ -4,8 +4,8 @@
  * file call failing, or the process killed at another write, and looks at the store afterwards.
  *
  * What must hold whatever happened: readers open the store and read right bytes; a writer opens
- * it; the operation is either done or the directory is, file for file, what it was before; no space is
- * lost; check finds nothing.
+ * it; the operation is either done or the directory is, file for file, what it was before; no
+ * space is lost; check finds nothing.
  *
  * Ownership:  an operation's functions are the test's.
  * Threads:    one at a time: faults are armed for the whole process.

@@ -167,7 +167,10 @@ test_refused(void)
     dor_store_close(target);
 }
 
-/* A target with snapshots of its own, squeezed pages and removed ones; a source that was collected. */
+/*
+ * A target with snapshots of its own, squeezed pages and removed ones; a source that was
+ * collected.
+ */
 static void
 test_after_gc(void)
 {

@@ -16,7 +16,10 @@ must_gc(struct dor_store *store, const struct dor_gc *gc, struct dor_gc_result *
         bail("%s", dor_err_message());
 }
 
-/* Four generations of which two are removed: dead pages, dead patches, bases that patches still need. */
+/*
+ * Four generations of which two are removed: dead pages, dead patches, bases that patches still
+ * need.
+ */
 static void
 prepare(struct dor_store *store)
 {
