@@ -47,6 +47,7 @@ struct defragmenter {
     struct used_group *groups;
     size_t group_count;
     uint64_t cost, worth; /* sums */
+    size_t small_count;
 };
 
 /*
@@ -62,6 +63,8 @@ struct defragmenter {
  */
 #define THIN_PERCENT      35
 #define SMALL_GROUP_BYTES (FULL_GROUP_BYTES / 4)
+/* So many that merging them makes a full one. */
+#define SMALL_GROUPS 4
 
 static int
 by_place(const void *left, const void *right)
@@ -120,6 +123,14 @@ collect_pages(struct defragmenter *work)
     return collect_bases(work);
 }
 
+/* A little group of pages that are all still wanted. */
+static bool
+is_small(const struct used_group *used)
+{
+    return used->count == used->group.page_count &&
+           used->group.plain_bytes <= SMALL_GROUP_BYTES;
+}
+
 /* Whether PLACE is in the group of the last entry, whose pages AT came from. */
 static bool
 is_in_last(const struct defragmenter *work, const struct store_page_at *at, uint64_t place)
@@ -168,6 +179,7 @@ collect_groups(struct defragmenter *work)
         used->worth = base_min_u64(used->worth, used->cost);
         work->cost += used->cost;
         work->worth += used->worth;
+        work->small_count += is_small(used);
     }
     return 0;
 }
@@ -193,12 +205,10 @@ is_new(const struct defragmenter *work, const struct used_group *used)
 }
 
 static bool
-is_worth_moving(const struct used_group *used)
+is_worth_moving(const struct defragmenter *work, const struct used_group *used)
 {
     bool thin = used->worth * 100 <= used->cost * THIN_PERCENT;
-    bool small =
-        used->count == used->group.page_count && used->group.plain_bytes <= SMALL_GROUP_BYTES;
-    return thin || small;
+    return thin || (is_small(used) && work->small_count >= SMALL_GROUPS);
 }
 
 /* Store page ROW of the decoded group again. */
@@ -251,7 +261,7 @@ move_thinnest(struct defragmenter *work, uint64_t ret_pages[STORE_STREAMS])
         if (work->cost * 100 <= work->worth * limit ||
             moved + used->count > work->wish->pages_max)
             break;
-        if (used->has_base || is_new(work, used) || !is_worth_moving(used))
+        if (used->has_base || is_new(work, used) || !is_worth_moving(work, used))
             continue;
         int err = move_group(work, used);
         if (err != 0)

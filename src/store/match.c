@@ -105,6 +105,26 @@ can_fetch(const struct job *job, uint64_t place)
     return store_place_serial(place) < job->streams[store_place_stream(place)].written_end;
 }
 
+/*
+ * Whether as many stored pages as CUT has follow each other from PLACE on, so that all can be
+ * fetched.
+ */
+static bool
+has_run(struct job *job, const struct cut *cut, uint64_t place)
+{
+    struct store_page_at at;
+    if (cut->pages == 1)
+        return can_fetch(job, place);
+    if (!can_fetch(job, place) || store_locate(
+                                      job->store, job->domain, store_place_stream(place),
+                                      store_place_serial(place), &at) != 0)
+        return false;
+    const struct store_table *table = at.segment->table;
+    uint64_t last = at.row + cut->pages - 1;
+    return last < table->page_count &&
+           table->serials[last] == store_place_serial(place) + cut->pages - 1;
+}
+
 /* What a fetched page is for, packed in the fetch tag. */
 enum { FETCH_EQUAL, FETCH_SIMILAR, FETCH_PARENT };
 
@@ -182,7 +202,7 @@ suggest_similar(struct job *job, size_t cut_index, const struct votes *votes, ui
     unsigned wanted = 0;
     for (unsigned i = 0; i < votes->size && wanted < job->options->candidates; i++) {
         uint64_t place = reference_place(cut->type, votes->reference[i]);
-        if (store_place_kind(place) != DOR_PAGE_RAW || !can_fetch(job, place))
+        if (store_place_kind(place) != DOR_PAGE_RAW || !has_run(job, cut, place))
             continue;
         if (place == base)
             base = 0;

@@ -333,14 +333,14 @@ static int
 learn_slides(struct job *job)
 {
     struct learn_context learn = {.job = job};
-    if (!job->options->slides || !job->options->similarity)
+    if (!job->options->similarity)
         return 0;
     int err = chunk_slide_learner_new(&learn.learner);
     if (err != 0)
         return err;
     job->item_count = 0;
     err = sample_pages(job);
-    if (err == 0)
+    if (err == 0 && job->options->slides)
         err = store_fetch(
             job->store, job->domain, job->items, job->item_count, visit_learn, &learn);
     if (err == 0)
