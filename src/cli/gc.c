@@ -57,10 +57,13 @@ collect(const struct cli *cli, struct dor_gc_result *ret)
     AUTO_PROGRESS struct cli_progress progress;
     const struct cli_values *values = &cli->values;
     cli_progress_init(&progress, cli, values->squeeze ? "squeeze" : "gc");
+    /* Before the lock is taken, as put does. */
+    cli_stop_catch();
     int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    if (rc == 0)
+        rc = cli_stop_check();
     if (rc != 0)
         return rc;
-    cli_stop_catch();
     const struct dor_gc gc = {
         .squeeze = values->squeeze,
         .squeeze_age_ns =

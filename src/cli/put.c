@@ -55,10 +55,13 @@ put_image(
     AUTO_STORE struct dor_store *store = NULL;
     AUTO_PROGRESS struct cli_progress progress;
     cli_progress_init(&progress, cli, name);
+    /* Before the lock is taken: whoever sees it held may count on a clean stop. */
+    cli_stop_catch();
     int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    if (rc == 0)
+        rc = cli_stop_check();
     if (rc != 0)
         return rc;
-    cli_stop_catch();
     const struct dor_put put = {
         .image_fd = image_fd,
         .domain = cli->values.domain,

@@ -84,7 +84,7 @@ test_gc(const struct operation *operation)
     uint64_t before = segment_bytes(store);
     must_gc(store, &gc, &result);
     uint64_t after = segment_bytes(store);
-    ok(result.complete && result.rewritten_segments > 2 && after < before,
+    ok(result.complete && result.rewritten_segments > 0 && after < before,
        "%s: %d segments are rewritten, %d bytes of %d left", operation->name,
        (int)result.rewritten_segments, (int)after, (int)before);
     dor_store_close(store);
