@@ -24,6 +24,7 @@ struct damage {
     const char *name;
     void (*make)(struct tree *tree);
     const char *damaged; /* must be kept as bad.NAME when the repair is done; may be NULL */
+    bool like_another;   /* takes the path of another damage but for a write: only killed */
 };
 
 static void
@@ -314,20 +315,16 @@ look_after_repair(struct repair_run *run)
         blame(run, "a plain repair fails");
         return;
     }
-    look_for_aside(run);
     if (dor_store_open(run->path, DOR_OPEN_WRITE, NULL, &store) != 0) {
         blame(run, "a writer cannot open the store");
         return;
     }
-    look_at_snapshots(run, store, "the snapshots are not those of an undisturbed repair");
-    if (!is_sound(store))
-        blame(run, "check finds something");
     if (put_image(store, "new", &images[1], NULL, NULL) != 0 ||
         compare_image(store, "new", &images[1]) != 1)
         blame(run, "it does not take a put");
-    look_at_snapshots(run, store, "a put changes old snapshots");
+    look_at_snapshots(run, store, "the snapshots are not those of an undisturbed repair");
     if (!is_sound(store))
-        blame(run, "check finds something after a put");
+        blame(run, "check finds something");
     dor_store_close(store);
     look_for_aside(run);
 }
@@ -401,6 +398,14 @@ kill_each(struct repair_run *run, enum base_fault_kind kind, const char *what)
 }
 
 static void
+fail_each_way(struct repair_run *run)
+{
+    fail_each(run, FAULT_ALLOC, 0, DOR_E_NO_MEMORY, "no memory");
+    fail_each(run, FAULT_IO_FAIL, EIO, DOR_E_IO, "an I/O error");
+    fail_each(run, FAULT_IO_FAIL_STICKY, ENOSPC, DOR_E_NO_SPACE, "no space from then on");
+}
+
+static void
 test_damage(const struct damage *damage)
 {
     struct tree damaged;
@@ -416,9 +421,8 @@ test_damage(const struct damage *damage)
     };
     kill_each(&run, FAULT_WRITE_KILL, "killed half-way");
     kill_each(&run, FAULT_WRITE_SKIP_KILL, "killed before");
-    fail_each(&run, FAULT_ALLOC, 0, DOR_E_NO_MEMORY, "no memory");
-    fail_each(&run, FAULT_IO_FAIL, EIO, DOR_E_IO, "an I/O error");
-    fail_each(&run, FAULT_IO_FAIL_STICKY, ENOSPC, DOR_E_NO_SPACE, "no space from then on");
+    if (!damage->like_another)
+        fail_each_way(&run);
     tree_fini(&outcome.aside);
     tree_fini(&damaged);
 }
@@ -525,17 +529,38 @@ make_store(void)
     tree_print(&sound);
 }
 
+/* Random pages, plain in the store whatever the seed, and on the next image's side patches of them. */
+static void
+make_images(void)
+{
+    enum { PAGES = 24, SURE_PAGES = 4 };
+    image_make(&rng, &images[0], PAGES);
+    image_make(&rng, &images[2], PAGES);
+    for (uint64_t page = 0; page < SURE_PAGES; page++) {
+        page_fill(&rng, PAGE_RANDOM, image_page(&images[0], page));
+        page_fill(&rng, PAGE_RANDOM, image_page(&images[2], page));
+    }
+    image_copy(&images[1], &images[0]);
+    image_evolve(&rng, &images[1]);
+    for (uint64_t page = 0; page < SURE_PAGES; page++) {
+        memcpy(image_page(&images[1], page), image_page(&images[0], page), DOR_PAGE_BYTES);
+        page_change_words(&rng, image_page(&images[1], page), 5);
+    }
+    image_copy(&images[3], &images[1]);
+    image_evolve(&rng, &images[3]);
+}
+
 static const struct damage damages[] = {
     {"a damaged catalog", flip_catalog, "catalog"},
-    {"no catalog", lose_catalog, NULL},
+    {"no catalog", lose_catalog, NULL, true},
     {"a damaged plain page", flip_plain_page, "seg.00000003"},
     {"a damaged patch", flip_patch, "seg.00000002"},
     {"a damaged segment header", flip_segment_header, "seg.00000003"},
     {"a damaged snapshot file", flip_recipe, "snap.0000000000000001"},
-    {"a missing snapshot file", lose_recipe, NULL},
+    {"a missing snapshot file", lose_recipe, NULL, true},
     {"a damaged catalog and snapshot file", flip_catalog_and_recipe, "snap.0000000000000001"},
     {"a damaged catalog and segment", flip_catalog_and_segment, "seg.00000003"},
-    {"a damaged segment and a snapshot file", flip_much, "seg.00000003"},
+    {"a damaged segment and a snapshot file", flip_much, "seg.00000003", true},
     {"a damaged catalog after a killed put", kill_replace, "catalog"},
 };
 
@@ -544,12 +569,7 @@ main(void)
 {
     work_in_memory();
     base_random_init(&rng, tap_seed());
-    image_make(&rng, &images[0], 40);
-    image_copy(&images[1], &images[0]);
-    image_evolve(&rng, &images[1]);
-    image_make(&rng, &images[2], 40);
-    image_copy(&images[3], &images[1]);
-    image_evolve(&rng, &images[3]);
+    make_images();
     make_store();
     for (size_t i = 0; i < ARRAY_LEN(damages); i++)
         test_damage(&damages[i]);
