@@ -213,6 +213,13 @@ base_file_rename(int dirfd, const char *from, const char *to)
 }
 
 int
+base_file_link(int dirfd, const char *from, const char *to)
+{
+    int errnum = HOOKED(true, linkat(dirfd, from, dirfd, to, 0));
+    return errnum == 0 ? 0 : dor_fail_errno(errnum, "cannot link %s to %s", from, to);
+}
+
+int
 base_file_unlink(int dirfd, const char *name)
 {
     int errnum = HOOKED(true, unlinkat(dirfd, name, 0));

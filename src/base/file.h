@@ -52,6 +52,8 @@ DOR_MUST_CHECK int base_file_truncate(int fd, uint64_t size_bytes, const char *n
 
 /* Rename FROM to TO inside DIRFD, replacing TO. Durable after base_dir_sync(). */
 DOR_MUST_CHECK int base_file_rename(int dirfd, const char *from, const char *to);
+/* A second name for the file FROM; DOR_E_EXISTS when TO is there. */
+DOR_MUST_CHECK int base_file_link(int dirfd, const char *from, const char *to);
 
 DOR_MUST_CHECK int base_file_unlink(int dirfd, const char *name);
 

@@ -47,11 +47,25 @@ file_id(const char *name, const char *prefix, uint64_t *ret)
     return errno == 0 && *end == 0;
 }
 
+/* No id that a file has, in use or aside, may be given again: bad.NAME would be written over. */
+static void
+raise_ids(struct store_catalog *catalog, const char *name)
+{
+    uint64_t id;
+    bool is_snapshot = file_id(name, "snap.", &id) || file_id(name, "bad.snap.", &id);
+    if (is_snapshot && id < UINT64_MAX)
+        catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
+    bool is_segment = file_id(name, "seg.", &id) || file_id(name, "bad.seg.", &id);
+    if (is_segment && id < UINT32_MAX && id >= catalog->next_segment_id)
+        catalog->next_segment_id = (uint32_t)id + 1;
+}
+
 static int
 note_file(const char *name, void *context)
 {
     struct rebuild *rebuild = context;
     uint64_t id;
+    raise_ids(rebuild->catalog, name);
     if (file_id(name, "snap.", &id)) {
         uint64_t *ids =
             base_realloc_array(rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
@@ -134,7 +148,7 @@ read_recipe(struct rebuild *rebuild, const char *name, struct store_recipe *reci
 }
 
 static int
-take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *recipe)
+take_snapshot(struct rebuild *rebuild, const struct store_recipe *recipe)
 {
     struct store_catalog *catalog = rebuild->catalog;
     struct store_snapshot_entry entry = recipe->entry;
@@ -151,7 +165,6 @@ take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *r
      * last.
      */
     store_catalog_snapshot_remove(catalog, entry.info.name);
-    catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
     return store_catalog_snapshot_add(catalog, &entry);
 }
 
@@ -165,8 +178,8 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
     if (err == 0 && recipe.entry.info.id != id)
         err = dor_fail(DOR_E_CORRUPT, "%s names another snapshot id", name);
     if (err == 0)
-        err = take_snapshot(rebuild, id, &recipe);
-    else if (err != DOR_E_NO_MEMORY)
+        err = take_snapshot(rebuild, &recipe);
+    else if (err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED)
         err = put_aside(rebuild, name);
     store_recipe_fini(&recipe);
     return err;
@@ -405,8 +418,6 @@ add_segment(struct rebuild *rebuild, uint32_t id)
     } else if (err == 0 || err == DOR_E_CORRUPT) {
         err = put_aside(rebuild, name);
     }
-    catalog->next_segment_id =
-        catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
     base_free(entry.frames);
     store_table_free(table);
     return err;

@@ -132,8 +132,8 @@ static void
 test_levels_do_not_mix(void)
 {
     uint8_t first[16384];
-    size_t first_bytes;
-    size_t again_bytes;
+    size_t first_bytes = 0;
+    size_t again_bytes = 0;
     enum chunk_codec codec = CHUNK_ZSTD;
     fill(16384, PAGE_TEXT);
     int err = chunk_compress(coder, &codec, 1, plain, 16384, stored, &first_bytes);
