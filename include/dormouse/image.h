@@ -59,7 +59,7 @@ struct dor_image_range {
 struct dor_image_info {
     enum dor_image_format format;
     bool process; /* pages of processes (gcore, CRIU), not of a machine */
-    bool diff;    /* dor_image_set_diff(): pages that dor_image_next_data() skips are unchanged */
+    bool diff; /* dor_image_set_diff(): pages that dor_image_next_data() skips are unchanged */
     /* The format does not say where memory lies (raw, Firecracker, QEMU above its 32-bit hole):
      * the addresses are those of the monitor's usual machine. */
     bool addresses_guessed;

@@ -174,11 +174,10 @@ base_file_map(int fd, uint64_t size_bytes, const char *name, uint8_t **ret)
     void *map = MAP_FAILED;
     dor_assert(size_bytes > 0);
     int errnum = HOOKED(
-        false,
-        (map = mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0)) ==
-                MAP_FAILED
-            ? -1
-            : 0);
+        false, (map = mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0)) ==
+                       MAP_FAILED
+                   ? -1
+                   : 0);
     if (errnum != 0)
         return dor_fail_errno(
             errnum, "%s: cannot map its %llu bytes", name, (unsigned long long)size_bytes);

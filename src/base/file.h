@@ -56,8 +56,7 @@ base_file_stat(int dirfd, const char *path, int flags, const char *name, struct 
  * mapping is private: base_map_writable() lets it be changed, the file stays as it is. Reading
  * where the file has been cut since kills the process.
  */
-DOR_MUST_CHECK int
-base_file_map(int fd, uint64_t size_bytes, const char *name, uint8_t **ret);
+DOR_MUST_CHECK int base_file_map(int fd, uint64_t size_bytes, const char *name, uint8_t **ret);
 DOR_MUST_CHECK int base_map_writable(uint8_t *map, uint64_t size_bytes, const char *name);
 DOR_MUST_CHECK int base_map_read_only(uint8_t *map, uint64_t size_bytes, const char *name);
 void base_file_unmap(uint8_t *map, uint64_t size_bytes); /* NULL is fine */

@@ -146,8 +146,7 @@ guest_frame_add_zeros(struct guest_frame_builder *builder, uint64_t size_bytes)
 static bool
 is_zero(const uint8_t *data, size_t size_bytes)
 {
-    return size_bytes == 0 ||
-           (data[0] == 0 && memcmp(data, data + 1, size_bytes - 1) == 0);
+    return size_bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, size_bytes - 1) == 0);
 }
 
 /* How far DATA goes on with steps that are all zero, or none of which is. */
@@ -170,7 +169,8 @@ add_nonzero(struct guest_frame_builder *builder, const uint8_t *data, uint64_t s
     if (size_bytes > GUEST_FRAME_LITERAL_BYTES_MAX - builder->literal_bytes)
         return dor_fail(
             DOR_E_USAGE,
-            "more than %" PRIu64 " MiB of the image are not memory pages; move files that do not "
+            "more than %" PRIu64
+            " MiB of the image are not memory pages; move files that do not "
             "belong to the snapshot, such as disks, out of its folder",
             GUEST_FRAME_LITERAL_BYTES_MAX >> 20);
     int rc = flush(builder);
@@ -206,8 +206,7 @@ guest_frame_add_pages(
     struct guest_frame_builder *builder, uint64_t first_page, uint64_t page_count)
 {
     uint64_t after = builder->run_first_page + builder->run_page_count;
-    bool joins =
-        builder->run_page_count > 0 && first_page == after && builder->zero_bytes == 0;
+    bool joins = builder->run_page_count > 0 && first_page == after && builder->zero_bytes == 0;
     int rc = joins ? 0 : flush(builder);
     if (!joins)
         builder->run_first_page = first_page;
@@ -311,8 +310,7 @@ take_pages(struct guest_frame_reader *reader, struct guest_frame_op *op)
         !take(reader, reader->page_count - 1, &op->first_page))
         return false;
     op->kind = GUEST_FRAME_PAGES;
-    if (op->first_page > reader->page_count ||
-        op->count > reader->page_count - op->first_page)
+    if (op->first_page > reader->page_count || op->count > reader->page_count - op->first_page)
         return false;
     reader->next_page = op->first_page + op->count;
     return true;
@@ -395,7 +393,8 @@ compare_names(const struct guest_frame_op *a, const struct guest_frame_op *b)
 static bool
 name_is_safe(const struct guest_frame_op *op)
 {
-    bool dots = op->data[0] == '.' && (op->count == 1 || (op->count == 2 && op->data[1] == '.'));
+    bool dots =
+        op->data[0] == '.' && (op->count == 1 || (op->count == 2 && op->data[1] == '.'));
     return !dots && memchr(op->data, '/', op->count) == NULL &&
            memchr(op->data, 0, op->count) == NULL;
 }
@@ -509,7 +508,8 @@ check_numbers(const uint8_t *frame, uint64_t page_count, struct dor_frame_info *
     unsigned format = base_le16_get(frame + FORMAT_AT);
     unsigned flags = base_le16_get(frame + FLAGS_AT);
     if (format == DOR_IMAGE_AUTO || format >= DOR_IMAGE_FORMATS || flags > GUEST_FRAME_FLAGS)
-        return dor_fail(DOR_E_CORRUPT, "frame: format %u, flags %u are not known", format, flags);
+        return dor_fail(
+            DOR_E_CORRUPT, "frame: format %u, flags %u are not known", format, flags);
     info->format = (enum dor_image_format)format;
     info->folder = (flags & GUEST_FRAME_FOLDER) != 0;
     info->process = (flags & GUEST_FRAME_PROCESS) != 0;

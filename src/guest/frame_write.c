@@ -33,7 +33,7 @@ enum { BATCH_PAGES = 256 };
 
 struct writer {
     const struct dor_page_source *source;
-    uint8_t *pages; /* BATCH_PAGES of them */
+    uint8_t *pages;                          /* BATCH_PAGES of them */
     const struct guest_frame_reader *reader; /* NULL for an empty frame */
     const char *path;
     char part[PATH_MAX]; /* PATH.part */
@@ -112,7 +112,8 @@ write_pages(const struct writer *writer, uint64_t first_page, uint64_t page_coun
         dor_assert(data >= at && data_end > data);
         data_end = base_min_u64(data_end, end);
         rc = write_data(
-            writer, data, data_end - data, writer->offset + (data - first_page) * DOR_PAGE_BYTES);
+            writer, data, data_end - data,
+            writer->offset + (data - first_page) * DOR_PAGE_BYTES);
         at = data_end;
     }
     return rc;
@@ -129,8 +130,8 @@ open_file(struct writer *writer, const struct guest_frame_op *op)
         writer->file = writer->name;
     }
     int rc = base_file_open(
-        writer->dirfd, writer->file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-        op->mode, &writer->fd);
+        writer->dirfd, writer->file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op->mode,
+        &writer->fd);
     if (rc == 0)
         rc = base_file_truncate(writer->fd, op->file_bytes, writer->file);
     writer->offset = 0;
@@ -159,8 +160,7 @@ write_op(struct writer *writer, const struct guest_frame_op *op)
             writer->fd, op->data, (size_t)op->count, writer->offset, writer->file);
     else if (op->kind == GUEST_FRAME_PAGES)
         rc = write_pages(writer, op->first_page, op->count);
-    writer->offset +=
-        op->kind == GUEST_FRAME_PAGES ? op->count * DOR_PAGE_BYTES : op->count;
+    writer->offset += op->kind == GUEST_FRAME_PAGES ? op->count * DOR_PAGE_BYTES : op->count;
     return rc;
 }
 
@@ -235,8 +235,7 @@ remove_part(const struct writer *writer)
         return rc == DOR_E_NOT_FOUND ? 0 : rc;
     if (!S_ISDIR(status.st_mode))
         return base_file_unlink(AT_FDCWD, writer->part);
-    rc = base_file_open(
-        AT_FDCWD, writer->part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &dir);
+    rc = base_file_open(AT_FDCWD, writer->part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &dir);
     struct removal removal = {.writer = writer, .dirfd = dir};
     if (rc == 0)
         rc = base_dir_list(dir, remove_entry, &removal);
@@ -338,9 +337,9 @@ dor_frame_write(
     if (source->page_count == 0 || source->page_count > GUEST_FRAME_PAGES_MAX)
         return dor_fail(
             DOR_E_USAGE, "an image of %" PRIu64 " pages cannot be written", source->page_count);
-    int rc = frame_bytes == 0 ? 0
-                              : guest_frame_open(
-                                    frame, frame_bytes, source->page_count, &reader, &info);
+    int rc = frame_bytes == 0
+                 ? 0
+                 : guest_frame_open(frame, frame_bytes, source->page_count, &reader, &info);
     if (rc != 0)
         return rc;
     AUTO_FREE uint8_t *pages = base_alloc_pages(BATCH_PAGES);
