@@ -103,11 +103,12 @@ count_headers(struct core *core, const Elf64_Ehdr *header)
     core->header_count = header->e_phnum;
     if (header->e_phnum == PN_XNUM) {
         Elf64_Shdr section;
-        if (!lies_in(file, header->e_shoff, sizeof section))
+        if (header->e_shoff == 0 || !lies_in(file, header->e_shoff, sizeof section))
             return dor_fail(
                 DOR_E_CORRUPT,
-                "image %s: its section header, with the number of segments, should be at byte "
-                "%" PRIu64 ", after the file's end; the core is cut",
+                "image %s: its section header, with the number of segments, is not in the "
+                "file, "
+                "at byte %" PRIu64 "; the core is cut",
                 file->label, (uint64_t)header->e_shoff);
         memcpy(&section, file->data + header->e_shoff, sizeof section);
         core->header_count = section.sh_info;
