@@ -16,8 +16,9 @@
  *
  * Pages of the row are the whole pages, by address, of every loaded segment's bytes in the file.
  * Segments are taken in the order of the file. Where two lie over each other (a dump with paging
- * names the same physical memory once per mapping), the later one loses what is covered. All other
- * bytes go to the frame.
+ * names the same physical memory once per mapping), the later one loses what is covered. Such a
+ * dump also holds memory that no segment names: long stretches between segments and after them
+ * are pages without an address. All other bytes go to the frame.
  *
  * A core of a process has notes about it; it gives virtual addresses, a machine physical ones.
  */
@@ -30,6 +31,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Between segments there may be padding too, of less than a page. */
+#define STRETCH_BYTES_MIN ((uint64_t)2 * DOR_PAGE_BYTES)
 
 enum {
     SEGMENTS_MAX = 1 << 20,
@@ -271,15 +275,17 @@ head_bytes(const struct segment *segment)
     return base_min_u64(past == 0 ? 0 : DOR_PAGE_BYTES - past, segment->size_bytes);
 }
 
+/* With KNOWN false the address is only good for telling where pages begin. */
 static int
-add_segment(struct dor_image *image, const struct core *core, const struct segment *segment)
+add_segment(
+    struct dor_image *image, const struct core *core, const struct segment *segment, bool known)
 {
     uint64_t head = head_bytes(segment);
     uint64_t pages = (segment->size_bytes - head) / DOR_PAGE_BYTES;
     uint64_t tail = segment->size_bytes - head - pages * DOR_PAGE_BYTES;
     uint64_t address = segment->address + head;
     /* Past the last address there is none to give. */
-    if (pages > 0 && pages * DOR_PAGE_BYTES - 1 > UINT64_MAX - address)
+    if (known && pages > 0 && pages * DOR_PAGE_BYTES - 1 > UINT64_MAX - address)
         return dor_fail(
             DOR_E_CORRUPT,
             "image %s: the segment at byte %" PRIu64 " goes past the last address",
@@ -287,29 +293,47 @@ add_segment(struct dor_image *image, const struct core *core, const struct segme
     int rc = guest_image_add_literal(image, 0, segment->offset, head);
     if (rc == 0)
         rc = guest_image_add_pages(
-            image, 0, segment->offset + head, pages, address, core->process ? core->pid : 0);
+            image, 0, segment->offset + head, pages, known ? address : DOR_IMAGE_NO_ADDRESS,
+            core->process ? core->pid : 0);
     if (rc == 0)
         rc = guest_image_add_literal(
             image, 0, segment->offset + segment->size_bytes - tail, tail);
     return rc;
 }
 
+/* What no segment names, from FROM to TO; ADDRESS is where the segment before it ended. */
+static int
+add_stretch(
+    struct dor_image *image, const struct core *core, uint64_t from, uint64_t to,
+    uint64_t address)
+{
+    struct segment stretch = {.offset = from, .size_bytes = to - from, .address = address};
+    if (core->process || to - from < STRETCH_BYTES_MIN)
+        return guest_image_add_literal(image, 0, from, to - from);
+    return add_segment(image, core, &stretch, false);
+}
+
 static int
 add_segments(struct dor_image *image, const struct core *core)
 {
     uint64_t at = 0;
+    uint64_t address = 0;
     int rc = guest_image_begin_file(image, 0);
     for (size_t i = 0; rc == 0 && i < core->segment_count; i++) {
         struct segment segment = core->segments[i];
         if (!trim(&segment, at))
             continue;
-        rc = guest_image_add_literal(image, 0, at, segment.offset - at);
+        if (at == 0) /* headers and notes */
+            rc = guest_image_add_literal(image, 0, at, segment.offset - at);
+        else
+            rc = add_stretch(image, core, at, segment.offset, address);
         if (rc == 0)
-            rc = add_segment(image, core, &segment);
+            rc = add_segment(image, core, &segment, true);
         at = segment.offset + segment.size_bytes;
+        address = segment.address + segment.size_bytes;
     }
     if (rc == 0)
-        rc = guest_image_add_literal(image, 0, at, core->file->size_bytes - at);
+        rc = add_stretch(image, core, at, core->file->size_bytes, address);
     return rc;
 }
 

@@ -7,7 +7,6 @@ dump-guest-memory with and without paging (the pages are those of pmemsave), map
 guest (which runs on from the copy), cores by gdb and by the kernel, dumps by CRIU. Other programs
 than the installed ones can be tried: DOR_QEMU (9 or later) and DOR_CRIU. Prints TAP.
 """
-import ctypes
 import json
 import os
 import pathlib
@@ -85,13 +84,20 @@ def test_folders(work):
         row.unlink(missing_ok=True)
 
 
-def row_is(info, row, memory):
-    """Whether the row's ranges hold what MEMORY, a file of guest physical memory, holds there."""
+def row_is(info, row, memory, but=range(0)):
+    """Whether the row's ranges hold what MEMORY, a file of guest physical memory, holds there.
+
+    The addresses of BUT are left out: the guest sees firmware there, not its RAM.
+    """
     with open(row, "rb") as a, open(memory, "rb") as b:
         for area in info["ranges"]:
             data = a.read(area["pages"] * PAGE)
-            b.seek(area.get("address", 0))
-            if area.get("address", MIB << 20) < MIB << 20 and b.read(len(data)) != data:
+            start = area.get("address", MIB << 20)
+            b.seek(start)
+            there = b.read(len(data)) if start < MIB << 20 else data
+            if start <= but.start and but.stop <= start + len(data):
+                there = there[:but.start - start] + data[but.start - start:but.stop - start] + there[but.stop - start:]
+            if there != data:
                 return False
     return True
 
@@ -122,6 +128,8 @@ def test_dumps(work):
         ok(row_is(info, row, work / "physical"), f"{name}: pages are where the guest has them")
         low = sum(area["pages"] for area in info["ranges"] if area.get("address", 1 << 40) < MIB << 20)
         ok(paging or low == (MIB << 20) // PAGE, f"{name}: all of its memory is there", low)
+        # With paging there are some ten thousands of program headers.
+        ok(info["literal_bytes"] < 8 << 20, f"{name}: the frame has no memory", info["literal_bytes"])
         for path in (copy, row, work / name):
             path.unlink()
     (work / "physical").unlink()
@@ -168,7 +176,7 @@ def test_mapped_ram(work):
     info, copy, row = takes_apart("mapped", work / "mapped", work, "mapped-ram")
     if not info:
         return
-    ok(row_is(info, row, work / "physical"), "mapped: the row is the guest's memory, zeros too")
+    ok(row_is(info, row, work / "physical", range(0xE0000, 0x100000)), "mapped: the row is the guest's memory, zeros too")
     with vm.Guest(kit, str(memory), str(gt), "tcg", cmdline, MIB, share="off", incoming=True) as guest:
         use_mapped_ram(guest)
         guest.qmp("migrate-incoming", uri=f"file:{copy}")
@@ -184,7 +192,7 @@ def test_mapped_ram(work):
 
 SLEEPER = """
 import ctypes, mmap, os, sys
-area = mmap.mmap(-1, 64 * 4096)
+area = mmap.mmap(-1, 64 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 area.write(b"dormice sleep ".ljust(4096, b"z") * 64)
 print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)
 if sys.argv[1] == "fork" and os.fork() == 0:
@@ -276,20 +284,17 @@ def test_criu(work):
     dump = work / "criu-dump"
     dump.mkdir()
     with Sleeper(work, "fork") as sleeper:
-        # CRIU takes no pipes from outside the tree: the tree keeps none open that matter.
-        command = [criu, "dump", "-t", str(sleeper.process.pid), "-D", str(dump), "--leave-running",
-                   "--external", "all"]
-        pipes = [os.readlink(f"/proc/{sleeper.process.pid}/fd/{fd}") for fd in (0, 1)]
-        command += [arg for pipe in pipes for arg in ("--external", pipe)]
+        command = [criu, "dump", "-t", str(sleeper.process.pid), "-D", str(dump), "--leave-running"]
+        for fd in (0, 1):           # its pipes lead out of what is dumped
+            command += ["--external", os.readlink(f"/proc/{sleeper.process.pid}/fd/{fd}")]
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0 and not (dump / "pstree.img").exists():
+        if not (dump / "pstree.img").exists():
             words = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
             skip("criu", f"it cannot dump here: {words[-1]}")
             return
         info, row = check_process("criu", dump, work, "criu", sleeper)
         children = {area["space"] for area in info["ranges"]} - {sleeper.process.pid} if info else set()
-        ok(any(has_pages(info, row, sleeper.address, child, b"dormouseep") or
-               has_pages(info, row, sleeper.address, child, b"dormous") for child in children),
+        ok(any(has_pages(info, row, sleeper.address, child, b"dormous sleep") for child in children),
            "criu: and that of its child where the child has it")
 
 
