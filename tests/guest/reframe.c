@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reframe.c - `reframe IMAGE OUT [ROW]`: takes the image at IMAGE apart into row and frame,
- * writes it again to OUT, and prints what it saw as JSON. ROW gets the pages of the row. For
- * tests with images that programs made.
+ * reframe.c - `reframe IMAGE OUT [ROW [FRAME]]`: takes the image at IMAGE apart into row and frame,
+ * writes it again to OUT, and prints what it saw as JSON. ROW gets the pages of the row, FRAME the
+ * frame. For tests with images that programs made.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,7 +38,18 @@ static int
 write_row(const char *path, struct dor_image *image)
 {
     struct dor_page_source source = image_source(image, false);
-    return path == NULL ? 0 : dor_frame_write(NULL, 0, path, &source);
+    return dor_frame_write(NULL, 0, path, &source);
+}
+
+static int
+write_frame(const char *path, struct dor_image *image)
+{
+    const struct dor_image_info *info = dor_image_info(image);
+    FILE *file = fopen(path, "wb");
+    bool written =
+        file != NULL && fwrite(info->frame, 1, info->frame_bytes, file) == info->frame_bytes;
+    bool closed = file != NULL && fclose(file) == 0;
+    return written && closed ? 0 : DOR_E_IO;
 }
 
 static int
@@ -66,15 +77,17 @@ int
 main(int argc, char **argv)
 {
     struct dor_image *image;
-    if (argc != 3 && argc != 4) {
-        fprintf(stderr, "usage: reframe IMAGE OUT [ROW]\n");
+    if (argc < 3 || argc > 5) {
+        fprintf(stderr, "usage: reframe IMAGE OUT [ROW [FRAME]]\n");
         return 1;
     }
     int rc = dor_image_open(argv[1], DOR_IMAGE_AUTO, &image);
     if (rc == 0) {
         rc = reframe(argv[1], argv[2], image);
-        if (rc == 0)
+        if (rc == 0 && argc > 3)
             rc = write_row(argv[3], image);
+        if (rc == 0 && argc > 4)
+            rc = write_frame(argv[4], image);
         dor_image_close(image);
     }
     if (rc != 0)
