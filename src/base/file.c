@@ -160,7 +160,7 @@ base_file_size(int fd, const char *name, uint64_t *ret)
 int
 base_file_stat(int dirfd, const char *path, int flags, const char *name, struct stat *ret)
 {
-    struct stat status;
+    struct stat status = {0};
     int errnum = HOOKED(false, fstatat(dirfd, path, &status, flags));
     if (errnum != 0)
         return dor_fail_errno(errnum, "%s: cannot look at it", name);

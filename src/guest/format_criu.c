@@ -141,7 +141,7 @@ static int
 next_entry(struct pagemap *map, struct entry *ret)
 {
     enum { VADDR = 1, OLD_COUNT = 2, IN_PARENT = 3, FLAGS = 4, COUNT = 5 };
-    struct message message;
+    struct message message = {0};
     int rc = next_message(map, &message);
     if (rc != 0)
         return rc;
@@ -183,7 +183,7 @@ static int
 open_pagemap(const struct guest_file *file, struct pagemap *ret)
 {
     enum { PAGES_ID = 1 };
-    struct message head;
+    struct message head = {0};
     struct pagemap map = {.file = file, .at = HEADER_BYTES};
     map.shmem = strncmp(file->name, SHMEM_PREFIX, strlen(SHMEM_PREFIX)) == 0;
     map.pid = map.shmem ? 0 : number_of(file->name, PAGEMAP_PREFIX);
@@ -200,7 +200,7 @@ static int
 match_files(const struct dor_image *image, size_t *map_of)
 {
     for (size_t i = 0; i < image->file_count; i++) {
-        struct pagemap map;
+        struct pagemap map = {0};
         char name[32];
         if (!is_pagemap(&image->files[i]))
             continue;
@@ -227,7 +227,7 @@ static int
 add_pages(struct dor_image *image, size_t file_index, const struct guest_file *map_file)
 {
     const struct guest_file *file = &image->files[file_index];
-    struct pagemap map;
+    struct pagemap map = {0};
     uint64_t at = 0;
     int rc = open_pagemap(map_file, &map);
     if (rc == 0)
@@ -262,7 +262,7 @@ read_criu(struct dor_image *image)
 {
     AUTO_FREE size_t *map_of = base_array(image->file_count, sizeof *map_of);
     if (map_of == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     if (!matches(image))
         return dor_fail(
             DOR_E_USAGE, "image %s: has no pagemap-*.img; it is no dump of CRIU", image->path);

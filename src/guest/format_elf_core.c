@@ -135,6 +135,7 @@ static Elf64_Phdr
 get_header(const struct core *core, uint64_t i)
 {
     Elf64_Phdr header;
+    dor_assert(core->headers != NULL);
     memcpy(&header, core->headers + i * sizeof header, sizeof header);
     return header;
 }
@@ -238,7 +239,7 @@ read_segments(struct core *core)
     core->process = is_process(core);
     core->segments = base_array((size_t)core->header_count, sizeof *core->segments);
     if (core->segments == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     for (uint64_t i = 0; i < core->header_count; i++) {
         Elf64_Phdr header = get_header(core, i);
         if (header.p_type != PT_LOAD || header.p_filesz == 0)

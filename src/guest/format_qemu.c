@@ -153,11 +153,14 @@ read_qemu(struct dor_image *image)
         rc = guest_qevm_read(&image->files[stream_file], &stream);
     if (rc != 0)
         return rc;
+    /* Of each file the block whose memory it is. */
     AUTO_FREE const struct guest_qevm_block **of_file =
-        base_array(image->file_count, sizeof *of_file);
-    if (of_file == NULL)
-        rc = base_err_record()->code;
-    else if (stream.mapped_ram)
+        base_array(image->file_count, sizeof(void *));
+    if (of_file == NULL) {
+        guest_qevm_fini(&stream);
+        return DOR_E_NO_MEMORY;
+    }
+    if (stream.mapped_ram)
         rc = dor_fail(
             DOR_E_USAGE,
             "image %s: is a mapped-ram file that holds its own memory; give the file",

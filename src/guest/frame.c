@@ -574,7 +574,7 @@ dor_frame_read_ranges(
         return rc;
     struct dor_image_range *ranges = base_array((size_t)info.range_count, sizeof *ranges);
     if (ranges == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     uint64_t page = 0;
     size_t count = 0;
     for (guest_frame_next(&reader, &op); op.kind != GUEST_FRAME_END;

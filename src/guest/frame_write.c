@@ -125,6 +125,7 @@ static int
 open_file(struct writer *writer, const struct guest_frame_op *op)
 {
     if (writer->folder) {
+        dor_assert(op->data != NULL);
         memcpy(writer->name, op->data, op->count);
         writer->name[op->count] = '\0';
         writer->file = writer->name;
@@ -344,7 +345,7 @@ dor_frame_write(
         return rc;
     AUTO_FREE uint8_t *pages = base_alloc_pages(BATCH_PAGES);
     if (pages == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     writer.pages = pages;
     writer.folder = info.folder;
     writer.reader = frame_bytes == 0 ? NULL : &reader;

@@ -133,11 +133,11 @@ dor_image_open(const char *path, enum dor_image_format format, struct dor_image 
         return dor_fail(DOR_E_USAGE, "image %s: there is no format %d", path, (int)format);
     struct dor_image *image = base_zalloc(sizeof *image);
     if (image == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     size_t path_bytes = strlen(path) + 1;
     image->info.format = format;
     image->path = base_alloc(path_bytes);
-    int rc = image->path == NULL ? base_err_record()->code : 0;
+    int rc = image->path == NULL ? DOR_E_NO_MEMORY : 0;
     if (rc == 0) {
         memcpy(image->path, path, path_bytes);
         rc = guest_image_open_files(image);

@@ -96,13 +96,13 @@ add_file(struct dor_image *image, const char *name)
         size_t room = image->file_room == 0 ? 8 : image->file_room * 2;
         void *files = base_realloc_array(image->files, room, sizeof *image->files);
         if (files == NULL)
-            return base_err_record()->code;
+            return DOR_E_NO_MEMORY;
         image->files = files;
         image->file_room = room;
     }
     char *label = base_alloc(path_bytes + name_bytes + 2);
     if (label == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     memcpy(label, image->path, path_bytes + 1);
     if (image->folder) {
         label[path_bytes] = '/';

@@ -13,19 +13,17 @@
 
 #include <inttypes.h>
 
-/* Room for one more element of SIZE_BYTES. */
-static int
-make_room(void **array, size_t count, size_t *room, size_t size_bytes)
+/* ARRAY with room for one more element of SIZE_BYTES; NULL when there is no memory. */
+static void *
+make_room(void *array, size_t count, size_t *room, size_t size_bytes)
 {
-    if (count < *room)
-        return 0;
+    if (array != NULL && count < *room)
+        return array;
     size_t more = *room == 0 ? 8 : *room * 2;
-    void *grown = base_realloc_array(*array, more, size_bytes);
-    if (grown == NULL)
-        return base_err_record()->code;
-    *array = grown;
-    *room = more;
-    return 0;
+    void *grown = base_realloc_array(array, more, size_bytes);
+    if (grown != NULL)
+        *room = more;
+    return grown;
 }
 
 int
@@ -89,11 +87,12 @@ guest_image_add_range(
         image->info.page_count += page_count;
         return 0;
     }
-    int rc = make_room(
-        (void **)&image->ranges, image->range_count, &image->range_room, sizeof *image->ranges);
-    if (rc != 0)
-        return rc;
-    image->ranges[image->range_count++] = (struct dor_image_range){
+    struct dor_image_range *ranges =
+        make_room(image->ranges, image->range_count, &image->range_room, sizeof *ranges);
+    if (ranges == NULL)
+        return DOR_E_NO_MEMORY;
+    image->ranges = ranges;
+    ranges[image->range_count++] = (struct dor_image_range){
         .first_page = image->info.page_count,
         .page_count = page_count,
         .address = address,
@@ -117,11 +116,12 @@ guest_image_add_run(
         return 0;
     }
     uint64_t first_page = last == NULL ? 0 : last->first_page + last->page_count;
-    int rc = make_room(
-        (void **)&image->runs, image->run_count, &image->run_room, sizeof *image->runs);
-    if (rc != 0)
-        return rc;
-    image->runs[image->run_count++] = (struct guest_run){
+    struct guest_run *runs =
+        make_room(image->runs, image->run_count, &image->run_room, sizeof *runs);
+    if (runs == NULL)
+        return DOR_E_NO_MEMORY;
+    image->runs = runs;
+    runs[image->run_count++] = (struct guest_run){
         .first_page = first_page,
         .page_count = page_count,
         .file_index = file_index,

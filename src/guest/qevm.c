@@ -266,7 +266,7 @@ read_blocks(struct cursor *cursor, struct guest_qevm *stream)
             cursor->file->label, cursor->at);
     stream->blocks = base_array(BLOCKS_MAX, sizeof *stream->blocks);
     if (stream->blocks == NULL)
-        return base_err_record()->code;
+        return DOR_E_NO_MEMORY;
     int rc = cursor->ended ? cut(cursor) : 0;
     while (rc == 0 && left_bytes > 0)
         rc = read_block(cursor, stream, &left_bytes);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_guest_cloud_hypervisor.c - the reader of cloud-hypervisor: the input is a u8 of pages and state.json.
+ * fuzz_guest_cloud_hypervisor.c - the reader of cloud-hypervisor: the input is a u8 of pages
+ * and state.json.
  */
 #include "images.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_guest_criu.c - the reader of criu: the input is a u8 of pages and a pagemap after its magic.
+ * fuzz_guest_criu.c - the reader of criu: the input is a u8 of pages and a pagemap after its
+ * magic.
  */
 #include "images.h"
 

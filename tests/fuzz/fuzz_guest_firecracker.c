@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_guest_firecracker.c - the reader of firecracker: the input is a u8 of pages, a u8 that says whether to mend the
- * CRC, and a vmstate.
+ * fuzz_guest_firecracker.c - the reader of firecracker: the input is a u8 of pages, a u8
+ * that says whether to mend the CRC, and a vmstate.
  */
 #include "guest/crc64.h"
 #include "images.h"

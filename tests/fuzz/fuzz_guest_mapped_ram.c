@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_guest_mapped_ram.c - the reader of mapped-ram: the input is the migration file after its magic.
+ * fuzz_guest_mapped_ram.c - the reader of mapped-ram: the input is the migration file after
+ * its magic.
  */
 #include "images.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_guest_qemu.c - the reader of qemu: the input is the device state after its magic, beside a memory file of 256 pages.
+ * fuzz_guest_qemu.c - the reader of qemu: the input is the device state after its magic,
+ * beside a memory file of 256 pages.
  */
 #include "images.h"
 
