@@ -529,7 +529,9 @@ make_store(void)
     tree_print(&sound);
 }
 
-/* Random pages, plain in the store whatever the seed, and on the next image's side patches of them. */
+/*
+ * Random pages, plain in the store whatever the seed, and on the next image's side patches of them.
+ */
 static void
 make_images(void)
 {
