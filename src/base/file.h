@@ -17,6 +17,7 @@
 #include <dormouse/err.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* Open PATH relative to DIRFD (or AT_FDCWD); O_CLOEXEC is added to FLAGS. MODE counts with
  * O_CREAT. */
@@ -34,6 +35,10 @@ DOR_MUST_CHECK int base_file_pread_some(
 /* Write exactly SIZE_BYTES at OFFSET. After an error any part of them may have been written. */
 DOR_MUST_CHECK int
 base_file_pwrite(int fd, const void *buf, size_t size_bytes, uint64_t offset, const char *name);
+
+/* The same for COUNT pieces that follow each other in the file; PIECES is changed. */
+DOR_MUST_CHECK int base_file_pwritev(
+    int fd, struct iovec *pieces, size_t count, uint64_t offset, const char *name);
 
 /* Wait until the file's bytes and size are on the disk (fdatasync). */
 DOR_MUST_CHECK int base_file_sync(int fd, const char *name);
