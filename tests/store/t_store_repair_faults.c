@@ -467,6 +467,89 @@ test_lost_catalog_after_kill(int (*run)(struct dor_store *), const char *what)
         (int)nth - 2);
 }
 
+/* ------------------------------------------------------------------ a long chain */
+
+enum { CHAIN = 18, CHAIN_PAGES = 24 };
+
+static struct image chain[CHAIN];
+static unsigned chain_next; /* the generation that run_generation() puts */
+
+static const char *
+chain_name(unsigned generation)
+{
+    static char name[16];
+    snprintf(name, sizeof name, "g%u", generation);
+    return name;
+}
+
+static int
+run_generation(struct dor_store *store)
+{
+    return put_image(store, chain_name(chain_next), &chain[chain_next], NULL, NULL);
+}
+
+/* True when the catalog can be made anew and every generation before chain_next is right. */
+static bool
+chain_survives(struct tree *tree)
+{
+    const char *path = test_path("chain lost");
+    struct dor_store *store;
+    bool right = true;
+    lose_catalog(tree);
+    tree_write(tree, path);
+    if (repair(path) != 0 || dor_store_open(path, DOR_OPEN_WRITE, NULL, &store) != 0)
+        return false;
+    for (unsigned i = 0; i < chain_next; i++)
+        right = right && compare_image(store, chain_name(i), &chain[i]) == 1;
+    int last = compare_image(store, chain_name(chain_next), &chain[chain_next]);
+    right = right && (last == 1 || last == DOR_E_NOT_FOUND) && is_sound(store);
+    dor_store_close(store);
+    return right;
+}
+
+/*
+ * Puts to one segment, whose frames are joined now and then: each is killed before one of its
+ * writes, those that join frames before each, and the catalog is lost then.
+ */
+static void
+test_lost_catalog_in_a_chain(void)
+{
+    struct tree tree;
+    unsigned wrong = 0;
+    unsigned tries = 0;
+    image_make(&rng, &chain[0], CHAIN_PAGES);
+    dor_store_close(new_store("chain", NULL));
+    tree_read(&tree, test_path("chain"));
+    tree_remove(&tree, "lock");
+    for (chain_next = 0; chain_next < CHAIN; chain_next++) {
+        bool each = chain_next % 8 >= 6;
+        uint64_t nth = each ? 1 : 1 + base_random_below(&rng, 8);
+        for (bool killed = true; killed; nth++) {
+            struct tree left;
+            tree_copy(&left, &tree);
+            killed = leave_behind(&left, run_generation, nth) && each;
+            tries++;
+            if (!chain_survives(&left)) {
+                note(
+                    "generation %u, killed at %d: %s", chain_next, (int)nth, dor_err_message());
+                wrong++;
+            }
+            tree_fini(&left);
+        }
+        leave_behind(&tree, run_generation, FAULT_POINTS_MAX);
+        if (chain_next + 1 < CHAIN) {
+            image_copy(&chain[chain_next + 1], &chain[chain_next]);
+            image_evolve(&rng, &chain[chain_next + 1]);
+        }
+    }
+    is_int(
+        wrong, 0, "a chain of %d puts, killed at %u writes, and the catalog lost", CHAIN,
+        tries);
+    tree_fini(&tree);
+    for (unsigned i = 0; i < CHAIN; i++)
+        image_fini(&chain[i]);
+}
+
 /* ------------------------------------------------------------------ names of what is aside */
 
 static void
@@ -577,6 +660,7 @@ main(void)
         test_damage(&damages[i]);
     test_lost_catalog_after_kill(run_replace, "put --replace");
     test_lost_catalog_after_kill(run_remove_and_gc, "rm and gc");
+    test_lost_catalog_in_a_chain();
     test_ids_are_not_given_again();
     tree_fini(&sound);
     for (size_t i = 0; i < ARRAY_LEN(images); i++)

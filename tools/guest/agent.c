@@ -153,6 +153,7 @@ int main(void)
 		tcsetattr(0, TCSANOW, &tty);
 	}
 	setvbuf(stdout, NULL, _IOLBF, 4096);
+	pause_ms(10);	/* where the kernel found no timer this never ends, and the host boots again */
 	uname(&os);
 	printf("\nKERNEL %s\n", os.release);
 	tell_machine();
