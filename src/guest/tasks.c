@@ -106,11 +106,34 @@ count_page(struct dor_inspect_process *process, enum dor_page_class page_class)
         process->file_pages++;
 }
 
+/* A process whose pages are being visited, in the order of addresses, as its mappings are. */
 struct claim {
     struct guest_look *look;
     uint32_t process;
     struct dor_inspect_process *row;
+    bool has_mappings; /* otherwise there are only its page tables */
+    const struct dor_inspect_mapping *mapping, *mapping_end;
 };
+
+/* The mapping that ADDRESS lies in, or NULL. Addresses must not go down. */
+static const struct dor_inspect_mapping *
+mapping_at(struct claim *claim, uint64_t address)
+{
+    while (claim->mapping < claim->mapping_end && claim->mapping->end <= address)
+        claim->mapping++;
+    return claim->mapping < claim->mapping_end && claim->mapping->start <= address
+               ? claim->mapping
+               : NULL;
+}
+
+/* Pages that a driver put there are the kernel's, not the process's. */
+static bool
+is_device(struct claim *claim, uint64_t address)
+{
+    const struct dor_inspect_mapping *mapping =
+        claim->has_mappings ? mapping_at(claim, address) : NULL;
+    return mapping != NULL && (mapping->flags & GUEST_MAPPING_DEVICE) != 0;
+}
 
 static bool
 claim_leaf(void *context, uint64_t address, const struct guest_leaf *leaf)
@@ -118,12 +141,12 @@ claim_leaf(void *context, uint64_t address, const struct guest_leaf *leaf)
     struct claim *claim = context;
     struct guest_look *look = claim->look;
     uint64_t count = UINT64_C(1) << (leaf->shift - DOR_PAGE_SHIFT);
-    (void)address;
     if (!guest_tables_work(&look->kernel.tables, count))
         return false;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t row;
-        if (!guest_memory_row(&look->memory, (leaf->address >> DOR_PAGE_SHIFT) + i, &row))
+        if (!guest_memory_row(&look->memory, (leaf->address >> DOR_PAGE_SHIFT) + i, &row) ||
+            is_device(claim, address + (i << DOR_PAGE_SHIFT)))
             continue;
         count_page(claim->row, look->pages[row].page_class);
         if (look->pages[row].process == UINT32_MAX)
@@ -161,12 +184,25 @@ user_end(const struct guest_tables *tables)
     return UINT64_C(1) << (tables->levels == 5 ? 56 : 47);
 }
 
+typedef bool leaf_fn(void *context, uint64_t address, const struct guest_leaf *leaf);
+
+/* Call LEAF with all that PROCESS has mapped. */
 static void
-claim_pages(struct guest_look *look, size_t process)
+visit_process(struct guest_look *look, size_t process, leaf_fn *leaf)
 {
-    struct claim claim = {look, (uint32_t)process, process_of(look, process)};
+    const struct dor_inspect_mapping *mappings = look->mappings.rows;
+    struct claim claim = {
+        .look = look,
+        .process = (uint32_t)process,
+        .row = process_of(look, process),
+        .has_mappings = inside_of(look, process)->mm != 0,
+    };
+    if (mappings != NULL) {
+        claim.mapping = mappings + inside_of(look, process)->first_mapping;
+        claim.mapping_end = claim.mapping + claim.row->mapping_count;
+    }
     const struct guest_visit visit = {
-        .leaf = claim_leaf,
+        .leaf = leaf,
         .table = claim_table,
         .context = &claim,
         .end = user_end(&look->kernel.tables),
@@ -222,7 +258,7 @@ read_task(struct guest_look *look, uint64_t task)
     row->pid = pid;
     memcpy(row->name, comm, sizeof row->name);
     rc = guest_mappings_read(look, process, inside.mm);
-    claim_pages(look, process);
+    visit_process(look, process, claim_leaf);
     return rc;
 }
 
@@ -284,7 +320,7 @@ guess_process(struct guest_look *look, uint64_t pfn)
     int rc = add_process(look, &inside);
     if (rc != 0)
         return rc;
-    claim_pages(look, look->processes.count - 1);
+    visit_process(look, look->processes.count - 1, claim_leaf);
     if (process_of(look, look->processes.count - 1)->resident_pages == 0) {
         look->processes.count--;
         look->insides.count--;
@@ -347,64 +383,34 @@ choose_runtime(const struct guest_look *look, const char *wanted)
     return best;
 }
 
-struct regions {
-    struct guest_look *look;
-    const struct dor_inspect_mapping *mapping, *mapping_end; /* none without types */
-    bool has_mappings;
-};
-
-/* The region type of the page at ADDRESS; addresses come in order, as mappings do. */
 static enum dor_region_type
-region_of(struct regions *regions, uint64_t address, bool writable)
+region_of(struct claim *claim, uint64_t address, bool writable)
 {
-    if (!regions->has_mappings)
+    if (!claim->has_mappings)
         return writable ? DOR_W_MAP : DOR_RX_MAP;
-    while (regions->mapping < regions->mapping_end && regions->mapping->end <= address)
-        regions->mapping++;
-    /* Pages that a driver put there are the kernel's, not the process's. */
-    if (regions->mapping == regions->mapping_end || regions->mapping->start > address ||
-        (regions->mapping->flags & GUEST_MAPPING_DEVICE) != 0)
+    const struct dor_inspect_mapping *mapping = mapping_at(claim, address);
+    if (mapping == NULL || (mapping->flags & GUEST_MAPPING_DEVICE) != 0)
         return DOR_NRT;
-    return (regions->mapping->flags & GUEST_MAPPING_WRITE) != 0 ? DOR_W_MAP : DOR_RX_MAP;
+    return (mapping->flags & GUEST_MAPPING_WRITE) != 0 ? DOR_W_MAP : DOR_RX_MAP;
 }
 
 static bool
 region_leaf(void *context, uint64_t address, const struct guest_leaf *leaf)
 {
-    struct regions *regions = context;
-    struct guest_look *look = regions->look;
+    struct claim *claim = context;
+    struct guest_look *look = claim->look;
     uint64_t count = UINT64_C(1) << (leaf->shift - DOR_PAGE_SHIFT);
     if (!guest_tables_work(&look->kernel.tables, count))
         return false;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t row;
         uint8_t type =
-            (uint8_t)region_of(regions, address + (i << DOR_PAGE_SHIFT), leaf->writable);
+            (uint8_t)region_of(claim, address + (i << DOR_PAGE_SHIFT), leaf->writable);
         if (guest_memory_row(&look->memory, (leaf->address >> DOR_PAGE_SHIFT) + i, &row) &&
             type > look->pages[row].region_type)
             look->pages[row].region_type = type;
     }
     return true;
-}
-
-static void
-mark_regions(struct guest_look *look, size_t process)
-{
-    const struct dor_inspect_mapping *mappings = look->mappings.rows;
-    size_t first = inside_of(look, process)->first_mapping;
-    struct regions regions = {.look = look, .has_mappings = inside_of(look, process)->mm != 0};
-    if (regions.has_mappings && mappings != NULL) {
-        regions.mapping = mappings + first;
-        regions.mapping_end = mappings + first + process_of(look, process)->mapping_count;
-    }
-    const struct guest_visit visit = {
-        .leaf = region_leaf,
-        .context = &regions,
-        .end = user_end(&look->kernel.tables),
-        .user = true,
-    };
-    if (!guest_tables_visit(&look->kernel.tables, inside_of(look, process)->pgd, &visit))
-        guest_look_partial(look, "page tables of the runtime process map more than can be");
 }
 
 int
@@ -421,6 +427,6 @@ guest_tasks_region_types(struct guest_look *look)
     if (runtime == SIZE_MAX)
         return 0;
     process_of(look, runtime)->runtime = true;
-    mark_regions(look, runtime);
+    visit_process(look, runtime, region_leaf);
     return 0;
 }
