@@ -157,6 +157,7 @@ learn(struct guest_look *look)
         rc = learn_from_vmlinux(look);
     if (rc == 0 && !cached)
         rc = learn_from_memory(look);
+    (void)guest_profile_clean(&look->profile);
     if (rc == 0 && !cached && guest_profile_has_tasks(&look->profile))
         save_profile(look);
     return rc;

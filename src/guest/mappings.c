@@ -199,7 +199,7 @@ guest_mappings_read(struct guest_look *look, size_t process, uint64_t mm)
     const struct guest_profile *profile = &look->profile;
     struct reader reader = {.look = look, .process = process};
     uint64_t root;
-    if (!guest_knows(profile, GUEST_mm_mt))
+    if (!guest_profile_has_tree(profile))
         return walk_list(&reader, mm);
     if (!guest_read_u64(
             &look->kernel.tables,

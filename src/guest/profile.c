@@ -66,9 +66,8 @@ guest_profile_symbol(
     return true;
 }
 
-/* Mappings are in a maple tree since 6.1, in a list before. */
-static bool
-has_mappings(const struct guest_profile *profile)
+bool
+guest_profile_has_tree(const struct guest_profile *profile)
 {
     static const enum guest_number tree[] = {
         GUEST_mm_mt,        GUEST_tree_root,   GUEST_range_pivot,  GUEST_range_slot,
@@ -78,7 +77,13 @@ has_mappings(const struct guest_profile *profile)
     bool has_tree = true;
     for (size_t i = 0; i < ARRAY_LEN(tree); i++)
         has_tree &= guest_knows(profile, tree[i]);
-    return has_tree ||
+    return has_tree;
+}
+
+static bool
+has_mappings(const struct guest_profile *profile)
+{
+    return guest_profile_has_tree(profile) ||
            (guest_knows(profile, GUEST_mm_mmap) && guest_knows(profile, GUEST_vma_next));
 }
 
@@ -107,6 +112,33 @@ guest_profile_merge(struct guest_profile *profile, const struct guest_profile *f
     for (size_t i = 0; i < GUEST_SYMBOLS; i++)
         if (profile->symbols[i] == GUEST_SYMBOL_UNKNOWN)
             profile->symbols[i] = from->symbols[i];
+}
+
+bool
+guest_profile_clean(struct guest_profile *profile)
+{
+    static const struct {
+        enum guest_number number;
+        int32_t least, most;
+    } bounds[] = {
+        {GUEST_range_slots, 1, 64},     {GUEST_arange_slots, 1, 64},
+        {GUEST_pcp_list_count, 1, 256}, {GUEST_pg_dirty, 0, 63},
+        {GUEST_pg_reserved, 0, 63},     {GUEST_pg_head, 0, 63},
+        {GUEST_maple_leaf, 0, 15},      {GUEST_maple_range, 0, 15},
+        {GUEST_maple_arange, 0, 15},    {GUEST_type_table, 0, 255},
+        {GUEST_type_slab, 0, 255},      {GUEST_range_pivot, 0, 4096},
+        {GUEST_range_slot, 0, 4096},    {GUEST_arange_pivot, 0, 4096},
+        {GUEST_arange_slot, 0, 4096},
+    };
+    bool clean = true;
+    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
+        int32_t number = profile->numbers[bounds[i].number];
+        if (number != GUEST_UNKNOWN && (number < bounds[i].least || number > bounds[i].most)) {
+            profile->numbers[bounds[i].number] = GUEST_UNKNOWN;
+            clean = false;
+        }
+    }
+    return clean;
 }
 
 bool
@@ -152,31 +184,6 @@ parse_line(char *line, struct guest_profile *profile)
     return true;
 }
 
-/* Constants are bounded by what they index. */
-static bool
-is_plausible(const struct guest_profile *profile)
-{
-    static const struct {
-        enum guest_number number;
-        int32_t least, most;
-    } bounds[] = {
-        {GUEST_range_slots, 1, 64},     {GUEST_arange_slots, 1, 64},
-        {GUEST_pcp_list_count, 1, 256}, {GUEST_pg_dirty, 0, 63},
-        {GUEST_pg_reserved, 0, 63},     {GUEST_pg_head, 0, 63},
-        {GUEST_maple_leaf, 0, 15},      {GUEST_maple_range, 0, 15},
-        {GUEST_maple_arange, 0, 15},    {GUEST_type_table, 0, 255},
-        {GUEST_type_slab, 0, 255},      {GUEST_range_pivot, 0, 4096},
-        {GUEST_range_slot, 0, 4096},    {GUEST_arange_pivot, 0, 4096},
-        {GUEST_arange_slot, 0, 4096},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
-        int32_t number = profile->numbers[bounds[i].number];
-        if (number != GUEST_UNKNOWN && (number < bounds[i].least || number > bounds[i].most))
-            return false;
-    }
-    return true;
-}
-
 int
 guest_profile_parse(const char *text, size_t size_bytes, struct guest_profile *ret)
 {
@@ -196,7 +203,7 @@ guest_profile_parse(const char *text, size_t size_bytes, struct guest_profile *r
             return dor_fail(DOR_E_CORRUPT, "profile: line %u makes no sense", number + 1);
         text += base_min_size(line_bytes + 1, (size_t)(end - text));
     }
-    if (number == 0 || !is_plausible(&profile))
+    if (number == 0 || !guest_profile_clean(&profile))
         return dor_fail(DOR_E_CORRUPT, "profile: empty, or numbers that cannot be");
     *ret = profile;
     return 0;

@@ -70,8 +70,8 @@ enum { GUEST_UNKNOWN = -1, GUEST_BUILD_ID_BYTES = 64, GUEST_NUMBER_MAX = 1 << 20
 
 struct guest_profile {
     char build_id[GUEST_BUILD_ID_BYTES]; /* "" when not known */
-    int32_t numbers[GUEST_NUMBERS];      /* GUEST_UNKNOWN or 0 ... GUEST_NUMBER_MAX */
-    int64_t symbols[GUEST_SYMBOLS];      /* GUEST_SYMBOL_UNKNOWN or within a GiB of _stext */
+    int32_t numbers[GUEST_NUMBERS]; /* GUEST_UNKNOWN or 0 ... GUEST_NUMBER_MAX; see clean */
+    int64_t symbols[GUEST_SYMBOLS]; /* GUEST_SYMBOL_UNKNOWN or within a GiB of _stext */
 };
 
 /* Nothing is known. */
@@ -97,6 +97,12 @@ bool guest_profile_symbol(
 
 /* Whether tasks, mappings and files can be read by it, given init_task. */
 bool guest_profile_has_tasks(const struct guest_profile *profile);
+
+/* Whether mappings are in a maple tree, as since 6.1, all of whose nodes' members are known. */
+bool guest_profile_has_tree(const struct guest_profile *profile);
+
+/* Forget numbers that exceed what they may index; true when there were none. */
+bool guest_profile_clean(struct guest_profile *profile);
 
 /* Take from FROM what PROFILE does not know. */
 void guest_profile_merge(struct guest_profile *profile, const struct guest_profile *from);
