@@ -31,8 +31,8 @@ enum {
 #define ENTRY_NO_EXECUTE (UINT64_C(1) << 63)
 
 /* Enough for every honest guest many times over, and under a second of a hostile one's. */
-#define WORK_BASE     UINT64_C(2000000)
-#define WORK_PER_PAGE 24
+#define WORK_BASE     UINT64_C(400000)
+#define WORK_PER_PAGE 32
 
 void
 guest_tables_init(
