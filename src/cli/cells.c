@@ -65,13 +65,13 @@ static uint8_t
 class_of_most(const struct dor_inspection *inspection, uint64_t first, uint64_t end)
 {
     uint64_t counts[DOR_CLASSES] = {0};
-    uint8_t most = 0;
+    unsigned most = 0;
     for (uint64_t page = first; page < end; page++)
         counts[inspection->pages[page].page_class]++;
-    for (uint8_t i = 1; i < DOR_CLASSES; i++)
+    for (unsigned i = 1; i < DOR_CLASSES; i++)
         if (counts[i] > counts[most])
             most = i;
-    return most;
+    return (uint8_t)most;
 }
 
 int

@@ -30,7 +30,8 @@ enum {
     BTF_BYTES_MAX = 64 << 20,
     DEPTH_MAX = 8,
     PATH_BYTES_MAX = 64,
-    STEPS_MAX = 1 << 20,
+    STEPS_MAX = 1 << 16,
+    STEPS_ALL_MAX = 1 << 22,
 };
 
 #define AUTO_BTF __attribute__((cleanup(auto_btf)))
@@ -113,7 +114,8 @@ check_btf(const uint8_t *data, size_t size_bytes)
 /* Unnamed structs inside each other may branch without end: members looked at are counted. */
 struct reader {
     const struct btf *btf;
-    uint64_t steps_left;
+    uint64_t steps_left; /* of one look-up */
+    uint64_t all_left;   /* of all together */
 };
 
 static const char *
@@ -153,6 +155,7 @@ find_member(
     const struct btf_member *members = btf_members(type);
     for (uint32_t i = 0; i < btf_vlen(type) && reader->steps_left > 0; i++) {
         reader->steps_left--;
+        reader->all_left--;
         const char *member_name = name_at(reader, members[i].name_off);
         uint64_t offset = btf_member_bit_offset(type, i) / 8;
         if (member_name[0] != '\0' && strcmp(member_name, name) != 0)
@@ -182,6 +185,7 @@ find_path(
 {
     char buf[PATH_BYTES_MAX];
     struct member found = {.type = type};
+    reader->steps_left = base_min_u64(STEPS_MAX, reader->all_left);
     if (length >= sizeof buf)
         return false;
     memcpy(buf, path, length);
@@ -276,7 +280,7 @@ guest_btf_read(const void *data, size_t size_bytes, struct guest_profile *profil
     btf = btf__new(copy, whole);
     if (btf == NULL)
         return dor_fail(DOR_E_CORRUPT, "type information: libbpf does not take it");
-    struct reader reader = {.btf = btf, .steps_left = STEPS_MAX};
+    struct reader reader = {.btf = btf, .all_left = STEPS_ALL_MAX};
     for (uint32_t id = 1; id < btf__type_cnt(btf); id++) {
         const struct btf_type *type = btf__type_by_id(btf, id);
         if (btf_is_struct(type) || btf_is_enum(type))

@@ -120,8 +120,8 @@ check_zone(struct zone_walk *walk, uint64_t zone)
             if (!walk_ring(walk, area + shape->area_list + (uint64_t)type * 16, order))
                 return false;
         if (!guest_read_u64(
-                &walk->look->kernel.tables, area + shape->area_list + shape->types * 16,
-                &count) ||
+                &walk->look->kernel.tables,
+                area + shape->area_list + (uint64_t)shape->types * 16, &count) ||
             count != walk->found)
             return false;
     }
@@ -138,7 +138,8 @@ each_zone(struct zone_walk *walk, bool (*fn)(struct zone_walk *walk, uint64_t zo
     for (uint32_t i = 0; i < shape->node_count || (i == 0 && shape->node_count == 0); i++) {
         uint64_t node = shape->nodes;
         uint32_t zones;
-        if (shape->node_count > 0 && !guest_read_u64(tables, shape->nodes + i * 8, &node))
+        if (shape->node_count > 0 &&
+            !guest_read_u64(tables, shape->nodes + (uint64_t)i * 8, &node))
             return false;
         if (node == 0)
             continue;

@@ -83,6 +83,8 @@ static bool
 parse_digits(const char *text, size_t size_bytes, unsigned base, uint64_t *ret)
 {
     uint64_t value = 0;
+    if (size_bytes == 0)
+        return false;
     for (size_t i = 0; i < size_bytes; i++) {
         unsigned digit = digit_of(text[i]);
         if (digit >= base || !base_mul_u64(value, base, &value) ||
@@ -90,7 +92,7 @@ parse_digits(const char *text, size_t size_bytes, unsigned base, uint64_t *ret)
             return false;
     }
     *ret = value;
-    return size_bytes > 0;
+    return true;
 }
 
 bool

@@ -22,9 +22,9 @@ enum { PROFILE_BYTES_MAX = 65536, LINE_BYTES_MAX = 160 };
 static const char head[] = "dormouse-profile 1";
 
 const struct guest_row guest_rows[GUEST_NUMBERS] = {
-#define MEMBER(name, owner, path, bytes) {GUEST_MEMBER, #name, owner, path, bytes},
-#define COUNT(name, owner, path)         {GUEST_COUNT, #name, owner, path, 0},
-#define VALUE(name, owner, path)         {GUEST_VALUE, #name, owner, path, 0},
+#define MEMBER(name, owner, path, bytes) {#name, owner, path, GUEST_MEMBER, bytes},
+#define COUNT(name, owner, path)         {#name, owner, path, GUEST_COUNT, 0},
+#define VALUE(name, owner, path)         {#name, owner, path, GUEST_VALUE, 0},
 #define SYMBOL(name)
 #include "guest/profile.def"
 #undef MEMBER

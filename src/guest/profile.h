@@ -55,8 +55,8 @@ enum guest_row_kind { GUEST_MEMBER, GUEST_COUNT, GUEST_VALUE };
 
 /* A row of profile.def other than a symbol. */
 struct guest_row {
-    enum guest_row_kind kind;
     const char *name, *owner, *path;
+    enum guest_row_kind kind;
     uint32_t bytes; /* of a member */
 };
 

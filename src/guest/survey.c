@@ -22,12 +22,18 @@
 
 #include <string.h>
 
-enum { HEAD_BYTES = 24, NAME_BYTES = 11, NAME_OFFSET = 12, BLOCK_WORDS = 32 };
+enum {
+    HEAD_BYTES = 24,
+    NAME_BYTES = 11,
+    NAME_OFFSET = 12,
+    BLOCK_WORDS = 32,
+    BLOCK_BYTES = 256
+};
 
 bool
 guest_page_is_zero(const uint8_t *page)
 {
-    for (size_t block = 0; block < DOR_PAGE_BYTES; block += BLOCK_WORDS * 8) {
+    for (size_t block = 0; block < DOR_PAGE_BYTES; block += BLOCK_BYTES) {
         uint64_t words[BLOCK_WORDS];
         uint64_t any = 0;
         memcpy(words, page + block, sizeof words);

@@ -18,7 +18,13 @@
 
 #include <string.h>
 
-enum { SYMBOLS_MAX = 1 << 20, NAME_BYTES_MAX = 512, TOKENS = 256, TOKEN_BYTES_MAX = 64 };
+enum {
+    SYMBOLS_MAX = 1 << 20,
+    NAME_BYTES_MAX = 512,
+    TOKENS = 256,
+    INDEX_BYTES = 512,
+    TOKEN_BYTES_MAX = 64
+};
 
 struct kallsyms {
     const uint8_t *names, *names_end;
@@ -43,7 +49,7 @@ static bool
 open_tokens(const struct guest_kernel *kernel, struct kallsyms *table)
 {
     uint64_t address;
-    const uint8_t *index = at_symbol(kernel, "kallsyms_token_index", TOKENS * 2);
+    const uint8_t *index = at_symbol(kernel, "kallsyms_token_index", INDEX_BYTES);
     if (index == NULL ||
         !guest_note_u64(&kernel->note, "SYMBOL", "kallsyms_token_table", &address))
         return false;

@@ -31,7 +31,7 @@ enum {
 #define ENTRY_NO_EXECUTE (UINT64_C(1) << 63)
 
 /* Enough for every honest guest many times over, and under a second of a hostile one's. */
-#define WORK_BASE     UINT64_C(400000)
+#define WORK_BASE     UINT64_C(100000)
 #define WORK_PER_PAGE 32
 
 void
@@ -65,11 +65,18 @@ shift_of(unsigned level)
     return 12 + 9 * level;
 }
 
+/* No processor has larger pages than 1 GiB; such an entry is reserved. */
+static bool
+is_reserved(uint64_t entry, unsigned level)
+{
+    return level > 2 && (entry & ENTRY_LEAF) != 0;
+}
+
 /* Whether an entry of LEVEL (0 is the lowest) maps a page and not a table. */
 static bool
 is_leaf(uint64_t entry, unsigned level)
 {
-    return level == 0 || ((entry & ENTRY_LEAF) != 0 && level <= 2);
+    return level == 0 || (entry & ENTRY_LEAF) != 0;
 }
 
 static void
@@ -93,7 +100,7 @@ guest_tables_walk(
         uint64_t index = address >> shift_of(level) & (TABLE_ENTRIES - 1);
         const uint8_t *at = guest_memory_at(tables->memory, table + index * 8, 8);
         uint64_t entry = at == NULL ? 0 : base_le64_get(at);
-        if ((entry & ENTRY_PRESENT) == 0)
+        if ((entry & ENTRY_PRESENT) == 0 || is_reserved(entry, level))
             return false;
         leaf.writable &= (entry & ENTRY_WRITE) != 0;
         leaf.user &= (entry & ENTRY_USER) != 0;
@@ -265,6 +272,8 @@ visit_entry(struct walk *walk, uint64_t entry)
         level->index = TABLE_ENTRIES;
         return true;
     }
+    if (is_reserved(entry, walk->depth))
+        return true;
     if (is_leaf(entry, walk->depth)) {
         struct guest_leaf leaf = {
             .writable = writable, .no_execute = no_execute, .user = (entry & ENTRY_USER) != 0};

@@ -15,7 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TASKS_MAX = 1 << 18, COMM_BYTES = 16, TABLE_HALF = 256, PGDS_MAX = 65536 };
+enum {
+    TASKS_MAX = 1 << 18,
+    COMM_BYTES = 16,
+    TABLE_HALF = 256,
+    TABLE_ENTRIES = 512,
+    PGDS_MAX = 65536
+};
 
 /* Bits that processors set in entries as they go: accessed, dirty. */
 #define ENTRY_TOUCHED UINT64_C(0x60)
@@ -295,7 +301,7 @@ guest_tasks_read(struct guest_look *look, uint64_t first)
 static bool
 has_kernel_half(const uint8_t *table, const uint8_t *kernel)
 {
-    for (size_t i = TABLE_HALF * 2; i-- > TABLE_HALF;) {
+    for (size_t i = TABLE_ENTRIES; i-- > TABLE_HALF;) {
         uint64_t ours = base_le64_get(kernel + i * 8);
         if (ours != 0 && ((ours ^ base_le64_get(table + i * 8)) & ~ENTRY_TOUCHED) != 0)
             return false;

@@ -69,7 +69,7 @@ read_notes(struct vmlinux *vmlinux, Elf_Data *data)
         char *text = vmlinux->profile->build_id;
         if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != sizeof "GNU" ||
             memcmp((const char *)data->d_buf + name, "GNU", sizeof "GNU") != 0 ||
-            note.n_descsz * 2 >= sizeof vmlinux->profile->build_id)
+            note.n_descsz >= sizeof vmlinux->profile->build_id / 2)
             continue;
         for (size_t i = 0; i < note.n_descsz; i++)
             snprintf(text + i * 2, 3, "%02x", id[i]);
