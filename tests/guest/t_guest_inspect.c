@@ -521,6 +521,65 @@ test_no_memory(void)
     synth_fini(&synth);
 }
 
+/* Pages inside a compound page are what its head is. */
+static void
+test_compound(void)
+{
+    enum { HEAD = 160, COUNT = 8, SLAB_HEAD = 176 };
+    struct synth synth;
+    int wrong = 0;
+    synth_init(&synth, &(struct synth_kind){0});
+    for (uint64_t i = 1; i < COUNT; i++) {
+        base_le64_put(
+            synth_record(&synth, HEAD + i) + REC_LRU, (SYNTH_ARRAY + HEAD * RECORD_BYTES) | 1);
+        base_le64_put(
+            synth_record(&synth, SLAB_HEAD + i) + REC_LRU,
+            (SYNTH_ARRAY + SLAB_HEAD * RECORD_BYTES) | 1);
+    }
+    synth_mark(&synth, HEAD, 1u << FLAG_LRU | 1u << 16, synth.mapping, 50);
+    synth_mark(&synth, SLAB_HEAD, 1u << FLAG_SLAB | 1u << 16, 0, 0);
+    struct dor_inspection *inspection = synth_inspect(&synth, NULL);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        wrong += inspection->pages[HEAD + i].page_class != DOR_CLASS_FILE_CLEAN;
+        wrong += inspection->pages[HEAD + i].file_page != 50 + i;
+        wrong += inspection->pages[SLAB_HEAD + i].page_class != DOR_CLASS_SLAB;
+    }
+    is_int(wrong, 0, "pages inside compound pages");
+    dor_inspection_free(inspection);
+    synth_fini(&synth);
+}
+
+/* A second node, with a free block of its own, and an absent third one. */
+static void
+test_two_nodes(void)
+{
+    enum { BLOCK = 240, NODE = SYNTH_SWITCHES + 1 };
+    struct synth synth;
+    synth_init(&synth, &(struct synth_kind){0});
+    uint64_t node = synth_image_address(NODE);
+    memcpy(synth_page(&synth, NODE), synth_page(&synth, SYNTH_NODE), 2 * DOR_PAGE_BYTES);
+    synth_put(&synth, synth_image_address(SYNTH_NODES) + 24, node);
+    for (unsigned order = 0; order < AREA_ORDERS; order++) {
+        uint64_t area = node + ZONE_AREA + (uint64_t)order * AREA_BYTES;
+        for (unsigned type = 0; type < AREA_TYPES; type++)
+            synth_ring(
+                &synth, area + (uint64_t)type * 16,
+                order == 3 && type == 0 ? synth_record_lru(BLOCK) : 0);
+        synth_put(&synth, area + AREA_TYPES * 16, order == 3);
+    }
+    synth_mark_type(&synth, BLOCK, 0x80, 0xf0);
+    base_le64_put(synth_record(&synth, BLOCK) + REC_PRIVATE, 3);
+    struct dor_inspection *inspection = synth_inspect(&synth, NULL);
+    ok(inspection->free_is_sure, "two nodes: the free lists agree");
+    is_int(inspection->pages[BLOCK + 7].page_class, DOR_CLASS_FREE, "two nodes: a free page");
+    dor_inspection_free(inspection);
+    synth_put(&synth, synth_image_address(SYNTH_NODES) + 24, 0);
+    inspection = synth_inspect(&synth, NULL);
+    ok(!inspection->free_is_sure, "a node that is left out: they do not");
+    dor_inspection_free(inspection);
+    synth_fini(&synth);
+}
+
 /* A guest that tells nothing, explained by what one of its build told before. */
 static void
 test_profile(void)
@@ -556,6 +615,8 @@ main(void)
     test_forged_note();
     test_note_inside_a_page();
     test_random_words();
+    test_compound();
+    test_two_nodes();
     test_two_ranges();
     test_no_memory();
     test_profile();
