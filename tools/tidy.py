@@ -20,7 +20,7 @@ def text_files():
     """Every text file that belongs to the project and can be read, but the licence and test data."""
     top = ("include", "src", "tests", "bench", "docs", "tools", ".ci")
     for path in sorted(checks.ROOT.glob("*")):
-        if path.is_file() and path.name != "LICENSE" and path.suffix in TEXT_SUFFIXES:
+        if path.is_file() and path.name not in ("LICENSE", ".git") and path.suffix in TEXT_SUFFIXES:
             yield path
     for folder in top:
         for path in sorted((checks.ROOT / folder).rglob("*")):

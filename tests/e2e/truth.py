@@ -90,6 +90,11 @@ class Process:
         self.mappings.append((start, end, rights, path.rsplit("/", 1)[-1] if path.startswith("/") else None))
 
 
+def last_part(name):
+    """Shared memory without a name of its own is called dev/zero inside the kernel, slash and all."""
+    return name and name.rsplit("/", 1)[-1]
+
+
 class Agreement:
     """Of an inspection: REPORT is what inspect --json printed, PAGES the path of its CSV."""
 
@@ -137,6 +142,6 @@ class Agreement:
                 continue
             files = report["files"]
             found = {(m["start"], m["end"], m["flags"] & 15,
-                      files[m["file"]]["name"] if m["file"] is not None else None)
+                      last_part(files[m["file"]]["name"]) if m["file"] is not None else None)
                      for m in ours[pid]["mappings"]}
             self.wrong_mappings += [(pid, m) for m in found ^ set(process.mappings)]
