@@ -77,6 +77,9 @@ walk_ring(struct zone_walk *walk, uint64_t head, unsigned order)
     uint64_t at;
     if (!guest_read_u64(tables, head + shape->next, &at))
         return false;
+    /* A zone that no page of the node lies in was never made, and counts nothing. */
+    if (at == 0)
+        return true;
     while (at != head) {
         uint64_t back;
         uint64_t pfn;

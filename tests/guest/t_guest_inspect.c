@@ -549,7 +549,7 @@ test_compound(void)
     synth_fini(&synth);
 }
 
-/* A second node, with a free block of its own, and an absent third one. */
+/* A second node, with a free block of its own and a zone that was never made; others are absent. */
 static void
 test_two_nodes(void)
 {
@@ -559,6 +559,7 @@ test_two_nodes(void)
     uint64_t node = synth_image_address(NODE);
     memcpy(synth_page(&synth, NODE), synth_page(&synth, SYNTH_NODE), 2 * DOR_PAGE_BYTES);
     synth_put(&synth, synth_image_address(SYNTH_NODES) + 24, node);
+    synth_put(&synth, node + NODE_NR_ZONES, 2);
     for (unsigned order = 0; order < AREA_ORDERS; order++) {
         uint64_t area = node + ZONE_AREA + (uint64_t)order * AREA_BYTES;
         for (unsigned type = 0; type < AREA_TYPES; type++)

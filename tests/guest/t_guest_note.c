@@ -60,7 +60,10 @@ test_many(void)
 static void
 test_read(void)
 {
-    static const char text[] = "OSRELEASE=6.1\x1b\nNUMBER(a)=-17\nNUMBER(b)=x\nSYMBOL(c)=ffff\n"
+    static const char text[] = "OSRELEASE=6.1\x1b\n"
+                               "NUMBER(a)=-17\n"
+                               "NUMBER(b)=x\n"
+                               "SYMBOL(c)=ffff\n"
                                "OFFSET(d)=18446744073709551616\nLENGTH(e)=\nSIZE(f)=70000";
     const struct guest_note_place place = {0};
     struct guest_note note;
