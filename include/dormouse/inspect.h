@@ -124,7 +124,8 @@ struct dor_inspection {
 };
 
 struct dor_inspect {
-    const char *process; /* name or pid of the runtime process; NULL = the largest */
+    /* Name or pid of the runtime process; NULL, and below the full tier always, the largest. */
+    const char *process;
     const char
         *profile_directory; /* cache of profiles by build id, read and added to; NULL = none */
     const char *vmlinux;    /* the guest's uncompressed kernel, to make a profile of; NULL */
