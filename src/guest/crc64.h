@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crc64.h - the CRC that ends a Firecracker vmstate: 64 bits, polynomial of D. Jones
- * (0xad93d23594c935a9), bits reflected, begins at 0 and is not inverted at the end. Bytes followed by their CRC, lowest byte first,
- * have a CRC of 0.
+ * (0xad93d23594c935a9), bits reflected, begins at 0 and is not inverted at the end. Bytes followed
+ * by their CRC, lowest byte first, have a CRC of 0.
  *
  * Ownership:  nothing is allocated.
  * Threads:    any.

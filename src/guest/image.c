@@ -51,7 +51,7 @@ dor_image_format_parse(const char *name, enum dor_image_format *ret)
 {
     char list[256] = "";
     for (unsigned i = DOR_IMAGE_AUTO; i < DOR_IMAGE_FORMATS; i++) {
-        const char *known = dor_image_format_name((enum dor_image_format)i);
+        const char *known = i == DOR_IMAGE_AUTO ? "auto" : formats[i]->name;
         if (strcmp(name, known) == 0) {
             *ret = (enum dor_image_format)i;
             return 0;
@@ -188,7 +188,7 @@ dor_image_set_diff(struct dor_image *image)
 
 /* ------------------------------------------------------------------ pages */
 
-/* The first of COUNT sorted structs at FIRST, each SIZE_BYTES, that ends after PAGE. */
+/* The first run that ends after PAGE; one past the last when there is none. */
 static const struct guest_run *
 find_run(const struct dor_image *image, uint64_t page)
 {

@@ -100,7 +100,7 @@ add_file(struct dor_image *image, const char *name)
         image->files = files;
         image->file_room = room;
     }
-    char *label = base_alloc(path_bytes + name_bytes + 2);
+    AUTO_FREE char *label = base_alloc(path_bytes + name_bytes + 2);
     if (label == NULL)
         return DOR_E_NO_MEMORY;
     memcpy(label, image->path, path_bytes + 1);
@@ -108,11 +108,12 @@ add_file(struct dor_image *image, const char *name)
         label[path_bytes] = '/';
         memcpy(label + path_bytes + 1, name, name_bytes + 1);
     }
-    image->files[image->file_count++] = (struct guest_file){
-        .label = label,
+    struct guest_file *file = &image->files[image->file_count++];
+    *file = (struct guest_file){
         .name = image->folder ? label + path_bytes + 1 : label + path_bytes,
         .fd = -1,
     };
+    file->label = TAKE(label);
     return 0;
 }
 

@@ -59,7 +59,7 @@ struct dor_image {
     struct base_buf frame;
 };
 
-/* One per format; formats.c has the table. */
+/* One per format; image.c has the table. */
 struct guest_format {
     const char *name;
     bool folder; /* it is one, or it is a single file */

@@ -262,6 +262,35 @@ test_qemu_nodes(void)
         (struct expected[]){{256, UINT64_C(300) * 4096, 0, 1000}, {300, 0, 0, 0}}, 2, true);
 }
 
+/* More memory than fits below the hole of this machine. */
+static void
+test_qemu_hole(void)
+{
+    const uint64_t mib = UINT64_C(1) << 20;
+    const struct ram_block block = {"ram", 5120 * mib / 4096, 0};
+    struct base_buf buf = {0};
+    struct dor_image *image;
+    char memory[400];
+    make_folder(at("large qemu"));
+    put_device_state(&buf, &block, 1);
+    write_in(at("large qemu"), "state", &buf);
+    write_text(at("large qemu"), "mem", "");
+    snprintf(memory, sizeof memory, "%s/mem", at("large qemu"));
+    if (truncate(memory, (off_t)(5120 * mib)) != 0)
+        bail("cannot make %s", memory);
+    is_ok(dor_image_open(at("large qemu"), DOR_IMAGE_AUTO, &image), "a guest of 5 GiB");
+    check_ranges(
+        dor_image_info(image),
+        (struct expected[]){
+            {3584 * mib / 4096, 0, 0, 0},
+            {1536 * mib / 4096, 4096 * mib, 0, 0},
+        },
+        2, false);
+    ok(dor_image_info(image)->addresses_guessed, "its addresses are a guess");
+    check_frame(dor_image_info(image), true);
+    dor_image_close(image);
+}
+
 static void
 test_mapped_ram(void)
 {
@@ -411,6 +440,7 @@ main(void)
     test_diff();
     test_qemu();
     test_qemu_nodes();
+    test_qemu_hole();
     test_mapped_ram();
     test_cores();
     test_many_segments();
