@@ -206,28 +206,30 @@ static int
 open_range(struct guest_array *array, struct guest_kernel *kernel, size_t which)
 {
     const struct guest_range *range = &array->memory->ranges[which];
-    uint64_t count = group_count(range);
-    const uint8_t **groups = base_array(count, sizeof groups[0]);
-    if (groups == NULL)
-        return DOR_E_NO_MEMORY;
-    array->groups[which] = groups;
-    for (uint64_t i = 0; i < count; i++) {
-        int rc = find_group(array, kernel, first_group(range) + i, &groups[i]);
-        if (rc != 0)
-            return rc;
-        array->missing += groups[i] == NULL ? GROUP_PAGES : 0;
-    }
-    return 0;
+    const uint8_t **groups = array->groups + array->range_groups[which];
+    int rc = 0;
+    for (uint64_t i = 0; i < group_count(range) && rc == 0; i++)
+        rc = find_group(array, kernel, first_group(range) + i, &groups[i]);
+    return rc;
 }
 
 int
 guest_array_open(struct guest_array *array, struct guest_kernel *kernel)
 {
-    array->groups = base_array(array->memory->range_count, sizeof array->groups[0]);
+    size_t range_count = array->memory->range_count;
+    uint64_t groups = 0;
+    array->range_groups = base_array(range_count, sizeof array->range_groups[0]);
+    if (array->range_groups == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < range_count; i++) {
+        array->range_groups[i] = groups;
+        groups += group_count(&array->memory->ranges[i]);
+    }
+    array->groups = base_array(groups, sizeof array->groups[0]);
     if (array->groups == NULL)
         return DOR_E_NO_MEMORY;
     int rc = 0;
-    for (size_t i = 0; i < array->memory->range_count && rc == 0; i++)
+    for (size_t i = 0; i < range_count && rc == 0; i++)
         rc = open_range(array, kernel, i);
     return rc;
 }
@@ -235,12 +237,12 @@ guest_array_open(struct guest_array *array, struct guest_kernel *kernel)
 void
 guest_array_fini(struct guest_array *array)
 {
-    for (size_t i = 0; array->groups != NULL && i < array->memory->range_count; i++)
-        base_free(array->groups[i]);
     for (size_t i = 0; i < array->copy_count; i++)
         base_free(array->copies[i]);
+    base_free(array->range_groups);
     base_free(array->groups);
     base_free(array->copies);
+    array->range_groups = NULL;
     array->groups = NULL;
     array->copies = NULL;
     array->copy_count = 0;
@@ -252,8 +254,8 @@ guest_array_record(const struct guest_array *array, uint64_t pfn)
     const struct guest_range *range = guest_memory_range(array->memory, pfn);
     if (range == NULL)
         return NULL;
-    const uint8_t *group =
-        array->groups[range - array->memory->ranges][pfn / GROUP_PAGES - first_group(range)];
+    uint64_t first = array->range_groups[range - array->memory->ranges];
+    const uint8_t *group = array->groups[first + pfn / GROUP_PAGES - first_group(range)];
     return group == NULL ? NULL : group + pfn % GROUP_PAGES * array->record_bytes;
 }
 

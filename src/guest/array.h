@@ -32,10 +32,10 @@ struct guest_array {
     bool has_index;
     uint8_t flag_lru, flag_swapbacked, flag_slab, flag_dirty, flag_reserved, flag_head;
     struct guest_page_types types;
-    const uint8_t ***groups; /* for each range, for each GROUP of pages: the records, or NULL */
-    uint8_t **copies;        /* of groups that straddle pages */
+    const uint8_t **groups; /* of each group of 64 pages the records, or NULL */
+    uint64_t *range_groups; /* the first group of each range of memory */
+    uint8_t **copies;       /* of groups that straddle pages */
     size_t copy_count, copy_cap;
-    uint64_t missing; /* pages of memory without a record */
 };
 
 /* How records look, from KERNEL's note and PROFILE. */

@@ -287,16 +287,14 @@ give_ranges(const struct guest_look *look, struct inspection *inspection)
 static int
 give_result(struct guest_look *look, struct dor_inspection **ret)
 {
-    struct inspection *inspection = base_zalloc(sizeof *inspection);
+    AUTO_FREE struct inspection *inspection = base_zalloc(sizeof *inspection);
     if (inspection == NULL)
         return DOR_E_NO_MEMORY;
     inspection->result = look->result;
-    struct dor_inspection *result = &inspection->result;
     int rc = give_ranges(look, inspection);
-    if (rc != 0) {
-        base_free(inspection);
+    if (rc != 0)
         return rc;
-    }
+    struct dor_inspection *result = &inspection->result;
     result->page_count = look->info->page_count;
     result->process_count = look->processes.count;
     result->mapping_count = look->mappings.count;
@@ -305,7 +303,7 @@ give_result(struct guest_look *look, struct dor_inspection **ret)
     result->processes = inspection->processes = TAKE(look->processes.rows);
     result->mappings = inspection->mappings = TAKE(look->mappings.rows);
     result->files = inspection->files = TAKE(look->files.rows);
-    *ret = result;
+    *ret = &TAKE(inspection)->result;
     return 0;
 }
 
