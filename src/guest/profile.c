@@ -245,6 +245,7 @@ guest_profile_load(const char *directory, const char *build_id, struct guest_pro
     struct guest_profile profile;
     AUTO_BUF struct base_buf buf = {0};
     AUTO_CLOSE int dir = -1;
+    guest_profile_init(&profile);
     if (!guest_build_id_fits(build_id))
         return dor_fail(DOR_E_NOT_FOUND, "the guest's build id is not known");
     file_name(build_id, name);

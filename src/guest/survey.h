@@ -16,7 +16,8 @@
 
 #include <dormouse/image.h>
 
-enum { GUEST_NOTES_MAX = 32 };
+/* So many that a process cannot easily hide the kernel's note behind its own. */
+enum { GUEST_NOTES_MAX = 256 };
 
 /* A place that looks like the head of a note. */
 struct guest_note_place {

@@ -49,9 +49,9 @@ test_many(void)
 {
     struct guest_survey survey;
     memset(bytes, 0, sizeof bytes);
-    for (size_t i = 0; i < 100; i++)
-        put_note(i * 512, "OSRELEASE=a\n", 12);
-    is_ok(guest_survey_make(NULL, &info, &survey), "a hundred notes");
+    for (size_t i = 0; i < 1000; i++)
+        put_note(i * 64, "OSRELEASE=a\n", 12);
+    is_ok(guest_survey_make(NULL, &info, &survey), "a thousand notes");
     guest_survey_scan_notes(&survey, &info);
     is_int(survey.note_count, GUEST_NOTES_MAX, "are too many");
     guest_survey_fini(&survey);
