@@ -4,7 +4,7 @@
 a second fork beside a first one of the same function, with recipe and all other metadata included.
 
 Added is the growth of the store folder. Ours is measured told which snapshot to compare with (--parent), as
-zstd is, and not told.
+zstd is, and not told; and once more in a store that gc --squeeze --older-than 0s has packed before and after.
 """
 import common
 import peers
@@ -27,6 +27,16 @@ def added_bytes(bench, ours, base, fork, told):
     return added
 
 
+def squeezed_bytes(bench, ours, base, fork):
+    ours.new()
+    ours.put(base, bench.image(base))
+    ours.squeeze()
+    before = ours.stored_bytes()
+    ours.put(fork, bench.image(fork), parent=base)
+    ours.squeeze()
+    return ours.stored_bytes() - before
+
+
 def main():
     with common.Bench(__file__, __doc__) as bench:
         pairs = PAIRS[:2] if bench.quick else PAIRS
@@ -38,8 +48,11 @@ def main():
                 zstd.new()
                 theirs, _ = zstd.patch(bench.image(base), bench.image(fork))
                 zstd.check(bench.image(base), bench.image(fork))
-            for what, told in (("base named", True), ("not named", False)):
-                size = added_bytes(bench, ours, base, fork, told) if ours in able else None
+            cases = (("base named", lambda: added_bytes(bench, ours, base, fork, True)),
+                     ("not named", lambda: added_bytes(bench, ours, base, fork, False)),
+                     ("base named, squeezed", lambda: squeezed_bytes(bench, ours, base, fork)))
+            for what, measure in cases:
+                size = measure() if ours in able else None
                 bench.row(f"{base} to {fork}, {what}", common.share(size, image_bytes), zstd.name,
                           common.share(theirs, image_bytes), common.quotient(size, theirs), ("<=", RATIO_MAX))
             bench.say(f"{base} to {fork} done")

@@ -7,8 +7,9 @@
  *
  * Claim: the last WINDOW puts run at 0.8 or more of the rate of the first WINDOW, and the index
  * takes at most 24 bytes a stored page. The images are put first, uncounted; then they take turns,
- * each changed by its writer since its last turn. The images are memory files that are never mapped
- * here, so the process's peak memory is the library's. CHECKED snapshots are got back at the end.
+ * each changed by its writer since its last turn and put with its last snapshot as parent. The
+ * images are memory files that are never mapped here, so the process's peak memory is the
+ * library's. CHECKED snapshots are got back at the end.
  */
 #include "base/clock.h"
 #include "harness.h"
@@ -22,13 +23,16 @@
 
 enum { IMAGES_MAX = 16, PAGES_MIN = 200, PAGES_MORE = 600, TELL_EVERY = 100 };
 
-static char name_text[32];
+static char name_text[2][32];
 
+/* Good until the call after next. */
 static const char *
 name_of(const char *what, uint64_t number)
 {
-    snprintf(name_text, sizeof name_text, "%s-%05llu", what, (unsigned long long)number);
-    return name_text;
+    static unsigned turn;
+    char *name = name_text[turn++ & 1];
+    snprintf(name, sizeof name_text[0], "%s-%05llu", what, (unsigned long long)number);
+    return name;
 }
 
 static size_t
@@ -131,7 +135,9 @@ main(int argc, char **argv)
         if (i == 0 || i == snapshots - window)
             forget_peak();
         uint64_t begin = base_clock_cpu_ns();
-        bench_put(store, name_of("snapshot", i), NULL, writer->image_fd);
+        const char *parent =
+            i < image_count ? name_of("image", i) : name_of("snapshot", i - image_count);
+        bench_put(store, name_of("snapshot", i), parent, writer->image_fd);
         times[i] = base_clock_cpu_ns() - begin;
         digests[i] = bench_digest(writer->image_fd);
         if (i + 1 == window)

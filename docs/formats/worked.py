@@ -152,7 +152,7 @@ def parse_catalog(data):
     catalog["snapshots"] = []
     for _ in range(reader.varint()):
         snapshot = {"name": reader.string(), "domain": reader.varint(), "parent": reader.string()}
-        for name in ("id", "created_ns", "logical_bytes", "recipe_bytes", "sidecars"):
+        for name in ("generation", "id", "created_ns", "logical_bytes", "recipe_bytes", "sidecars"):
             snapshot[name] = reader.varint()
         snapshot["put"] = parse_put_result(reader)
         catalog["snapshots"].append(snapshot)
@@ -337,7 +337,7 @@ def parse_snapshot(data, uuid):
     need(digest == xxh3(data[:56]) ^ xxh3(data[64 : 64 + stored]), "a snapshot's checksum is wrong")
     reader = Reader(decode(codec, data[64 : 64 + stored], plain))
     snapshot = {"name": reader.string(), "domain": reader.string(), "parent": reader.string()}
-    snapshot["id"], snapshot["created_ns"], snapshot["logical_bytes"] = reader.varints(3)
+    snapshot["generation"], snapshot["id"], snapshot["created_ns"], snapshot["logical_bytes"] = reader.varints(4)
     need(snapshot["logical_bytes"] == pages * PAGE, "pages and bytes do not agree")
     snapshot["put"] = parse_put_result(reader)
     snapshot["sidecars"], at = {}, 64 + stored
@@ -364,7 +364,7 @@ def read_store(folder):
     images = {}
     for entry in catalog["snapshots"]:
         snapshot = parse_snapshot((folder / f"snap.{entry['id']:016x}").read_bytes(), catalog["uuid"])
-        same = ("name", "parent", "id", "created_ns", "logical_bytes", "put")
+        same = ("name", "parent", "generation", "id", "created_ns", "logical_bytes", "put")
         snapshot["put"]["added_bytes"] += entry["recipe_bytes"]  # the file cannot count itself
         need(all(snapshot[key] == entry[key] for key in same), "catalog and snapshot file do not agree")
         image = []

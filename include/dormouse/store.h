@@ -98,8 +98,12 @@ struct dor_sidecar {
 struct dor_put {
     int image_fd;       /* a regular file, or a memfd; read with pread, holes are zeros */
     const char *domain; /* trust domain, NULL = "default": pages are shared only inside one */
-    const char *parent; /* snapshot of the same domain to prefer as base, or NULL */
-    bool replace;       /* replace a snapshot of the same name, atomically */
+    /*
+     * Snapshot of the same domain to prefer as base, or NULL: then the newest is tried, and counts
+     * as parent when most pages are where they are in it.
+     */
+    const char *parent;
+    bool replace;                /* replace a snapshot of the same name, atomically */
     const uint8_t *region_types; /* one enum dor_region_type per page, or NULL = all NRT */
     const struct dor_sidecar *sidecars;
     size_t sidecar_count;
@@ -145,6 +149,8 @@ struct dor_snapshot_info {
     char name[DOR_NAME_BYTES_MAX + 1];
     char domain[DOR_NAME_BYTES_MAX + 1];
     char parent[DOR_NAME_BYTES_MAX + 1]; /* as given to put; empty when none */
+    uint64_t
+        generation; /* 0, or one more than that of the snapshot it was put after; see put */
     uint64_t id;
     uint64_t created_ns; /* realtime */
     uint64_t woken_ns;   /* last get or open for reading that was recorded; 0 = never */

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { READ_STEP_BYTES = 16384 };
@@ -95,32 +96,59 @@ base_file_pread(int fd, void *buf, size_t size_bytes, uint64_t offset, const cha
     return rc;
 }
 
-/* Write all of BUF; gives 0 or an errno value. */
-static int
-write_all(int fd, const char *buf, size_t size_bytes, uint64_t offset)
+/* Take SIZE_BYTES off the front of *PIECES, off the front of the last one if need be. */
+static void
+skip_written(struct iovec **pieces, size_t *count, size_t size_bytes)
 {
-    while (size_bytes > 0) {
-        ssize_t n = pwrite(fd, buf, size_bytes, (off_t)offset);
+    while (*count > 0 && size_bytes >= (*pieces)->iov_len) {
+        size_bytes -= (*pieces)->iov_len;
+        (*pieces)++;
+        (*count)--;
+    }
+    if (*count > 0) {
+        (*pieces)->iov_base = (char *)(*pieces)->iov_base + size_bytes;
+        (*pieces)->iov_len -= size_bytes;
+    }
+}
+
+/* Write all of PIECES; gives 0 or an errno value. */
+static int
+write_all(int fd, struct iovec *pieces, size_t count, uint64_t offset)
+{
+    while (count > 0) {
+        ssize_t n = pwritev(fd, pieces, (int)base_min_size(count, IOV_MAX), (off_t)offset);
         if (n < 0 && errno != EINTR)
             return errno;
         size_t written = n < 0 ? 0 : (size_t)n;
-        buf += written;
-        size_bytes -= written;
+        skip_written(&pieces, &count, written);
         offset += written;
     }
     return 0;
 }
 
+/* Only the first half of PIECES is to be written. */
+static void
+halve(struct iovec *pieces, size_t *count, size_t size_bytes)
+{
+    size_t left = size_bytes / 2;
+    for (size_t i = 0; i < *count; i++) {
+        pieces[i].iov_len = base_min_size(pieces[i].iov_len, left);
+        left -= pieces[i].iov_len;
+    }
+}
+
 int
-base_file_pwrite(int fd, const void *buf, size_t size_bytes, uint64_t offset, const char *name)
+base_file_pwritev(int fd, struct iovec *pieces, size_t count, uint64_t offset, const char *name)
 {
     enum base_fault_action action = base_fault_file(true);
+    size_t size_bytes = 0;
     int errnum;
-    if (action == FAULT_DO_FAIL)
-        errnum = base_fault_errnum();
-    else
-        errnum =
-            write_all(fd, buf, action == FAULT_DO_HALF ? size_bytes / 2 : size_bytes, offset);
+    for (size_t i = 0; i < count; i++)
+        size_bytes += pieces[i].iov_len;
+    if (action == FAULT_DO_HALF)
+        halve(pieces, &count, size_bytes);
+    errnum =
+        action == FAULT_DO_FAIL ? base_fault_errnum() : write_all(fd, pieces, count, offset);
     if (action == FAULT_DO_HALF)
         base_fault_die();
     if (errnum != 0)
@@ -128,6 +156,15 @@ base_file_pwrite(int fd, const void *buf, size_t size_bytes, uint64_t offset, co
             errnum, "%s: cannot write %zu bytes at %llu", name, size_bytes,
             (unsigned long long)offset);
     return 0;
+}
+
+int
+base_file_pwrite(int fd, const void *buf, size_t size_bytes, uint64_t offset, const char *name)
+{
+    struct iovec piece = {.iov_len = size_bytes};
+    /* pwritev() only reads it. */
+    memcpy(&piece.iov_base, &buf, sizeof buf);
+    return base_file_pwritev(fd, &piece, 1, offset, name);
 }
 
 int
@@ -227,6 +264,13 @@ base_file_rename(int dirfd, const char *from, const char *to)
 {
     int errnum = HOOKED(true, renameat(dirfd, from, dirfd, to));
     return errnum == 0 ? 0 : dor_fail_errno(errnum, "cannot rename %s to %s", from, to);
+}
+
+int
+base_file_link(int dirfd, const char *from, const char *to)
+{
+    int errnum = HOOKED(true, linkat(dirfd, from, dirfd, to, 0));
+    return errnum == 0 ? 0 : dor_fail_errno(errnum, "cannot link %s to %s", from, to);
 }
 
 int

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 /* Open PATH relative to DIRFD (or AT_FDCWD); O_CLOEXEC is added to FLAGS. MODE counts with
  * O_CREAT. */
@@ -35,6 +36,10 @@ DOR_MUST_CHECK int base_file_pread_some(
 /* Write exactly SIZE_BYTES at OFFSET. After an error any part of them may have been written. */
 DOR_MUST_CHECK int
 base_file_pwrite(int fd, const void *buf, size_t size_bytes, uint64_t offset, const char *name);
+
+/* The same for COUNT pieces that follow each other in the file; PIECES is changed. */
+DOR_MUST_CHECK int base_file_pwritev(
+    int fd, struct iovec *pieces, size_t count, uint64_t offset, const char *name);
 
 /* Wait until the file's bytes and size are on the disk (fdatasync). */
 DOR_MUST_CHECK int base_file_sync(int fd, const char *name);
@@ -65,6 +70,8 @@ DOR_MUST_CHECK int base_file_truncate(int fd, uint64_t size_bytes, const char *n
 
 /* Rename FROM to TO inside DIRFD, replacing TO. Durable after base_dir_sync(). */
 DOR_MUST_CHECK int base_file_rename(int dirfd, const char *from, const char *to);
+/* A second name for the file FROM; DOR_E_EXISTS when TO is there. */
+DOR_MUST_CHECK int base_file_link(int dirfd, const char *from, const char *to);
 
 DOR_MUST_CHECK int base_file_unlink(int dirfd, const char *name);
 

@@ -9,6 +9,7 @@
 /* ZSTD_f_zstd1_magicless: in the library, exported, not yet "stable" */
 #define ZSTD_STATIC_LINKING_ONLY
 #include <lz4.h>
+#include <lz4hc.h>
 #include <string.h>
 #include <zstd.h>
 
@@ -20,6 +21,7 @@ struct chunk_coder {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
     int level;
+    void *lz4hc; /* state of LZ4's high compression */
 };
 
 static const char *const codec_names[] = {"none", "zstd", "lz4"};
@@ -33,9 +35,10 @@ chunk_coder_new(struct chunk_coder **ret)
     coder->compressor = ZSTD_createCCtx();
     coder->decompressor = ZSTD_createDCtx();
     coder->level = INT32_MIN;
-    if (coder->compressor == NULL || coder->decompressor == NULL) {
+    coder->lz4hc = base_alloc((size_t)LZ4_sizeofStateHC());
+    if (coder->compressor == NULL || coder->decompressor == NULL || coder->lz4hc == NULL) {
         chunk_coder_free(coder);
-        return dor_fail(DOR_E_NO_MEMORY, "zstd: no memory for a context");
+        return dor_fail(DOR_E_NO_MEMORY, "no memory for a compressor's context");
     }
     ZSTD_CCtx_setParameter(coder->compressor, ZSTD_c_format, ZSTD_f_zstd1_magicless);
     ZSTD_CCtx_setParameter(coder->compressor, ZSTD_c_contentSizeFlag, 0);
@@ -51,6 +54,7 @@ chunk_coder_free(struct chunk_coder *coder)
         return;
     ZSTD_freeCCtx(coder->compressor);
     ZSTD_freeDCtx(coder->decompressor);
+    base_free(coder->lz4hc);
     base_free(coder);
 }
 
@@ -79,6 +83,19 @@ compress_zstd(
     return 0;
 }
 
+static size_t
+compress_lz4(
+    struct chunk_coder *coder, int level, const void *data, size_t size_bytes, void *out)
+{
+    int bound = (int)chunk_compress_bound(size_bytes);
+    int made = level < LZ4HC_CLEVEL_MIN
+                   ? LZ4_compress_default(data, out, (int)size_bytes, bound)
+                   : LZ4_compress_HC_extStateHC(
+                         coder->lz4hc, data, out, (int)size_bytes, bound, level);
+    dor_assert(made > 0 || size_bytes == 0);
+    return (size_t)made;
+}
+
 int
 chunk_compress(
     struct chunk_coder *coder, enum chunk_codec *codec, int level, const void *data,
@@ -90,10 +107,7 @@ chunk_compress(
         if (err != 0)
             return err;
     } else if (*codec == CHUNK_LZ4) {
-        int n = LZ4_compress_default(
-            data, out, (int)size_bytes, (int)chunk_compress_bound(size_bytes));
-        dor_assert(n > 0 || size_bytes == 0);
-        made = (size_t)n;
+        made = compress_lz4(coder, level, data, size_bytes, out);
     }
     if (made >= size_bytes) {
         if (size_bytes > 0)

@@ -29,7 +29,8 @@ size_t chunk_compress_bound(size_t size_bytes);
 
 /*
  * Compress into OUT (chunk_compress_bound() bytes). *CODEC says what to use and, on return,
- * what was used: CHUNK_NONE when nothing was gained. LEVEL is zstd's; LZ4 has none here.
+ * what was used: CHUNK_NONE when nothing was gained. LEVEL is zstd's, or from 3 on that of LZ4's
+ * high compression.
  */
 DOR_MUST_CHECK int chunk_compress(
     struct chunk_coder *coder, enum chunk_codec *codec, int level, const void *data,

@@ -52,6 +52,7 @@ info_json(const struct dor_snapshot_info *info)
         cli_json_time(info->woken_ns), "recipe_bytes", cli_json_u64(info->recipe_bytes),
         "added_bytes", cli_json_u64(info->put.added_bytes));
     if (!cli_json_set_kinds(object, &info->put.total) ||
+        !cli_json_set(object, "generation", cli_json_u64(info->generation)) ||
         !cli_json_set(object, "logical_bytes", cli_json_u64(info->logical_bytes)) ||
         !cli_json_set(
             object, "by_region_type", cli_json_region_types(info->put.by_region_type)))
@@ -83,6 +84,8 @@ print_info(const struct dor_snapshot_info *info)
     cli_table_cell(&table, "%s", info->domain);
     cli_table_cell(&table, "parent");
     cli_table_cell(&table, "%s", info->parent[0] == '\0' ? "-" : info->parent);
+    cli_table_cell(&table, "generation");
+    cli_table_cell(&table, "%" PRIu64, info->generation);
     cli_table_cell(&table, "put");
     cli_table_cell(&table, "%s", cli_text_time(info->created_ns, buf));
     cli_table_cell(&table, "woken");

@@ -348,7 +348,7 @@ machine_contains(const struct guest_qevm *stream, const char *word)
     return memmem(stream->machine, stream->machine_bytes, word, strlen(word)) != NULL;
 }
 
-/* As the machines of QEMU's x86 targets place their memory, unless max-ram-below-4g says other. */
+/* As `info mtree` of QEMU 7.2 and 10.0 has it, unless the option max-ram-below-4g says other. */
 uint64_t
 guest_qevm_low_bytes(const struct guest_qevm *stream, uint64_t ram_bytes)
 {
@@ -356,6 +356,6 @@ guest_qevm_low_bytes(const struct guest_qevm *stream, uint64_t ram_bytes)
     if (machine_contains(stream, "q35"))
         return ram_bytes >= 2816 * mib ? 2048 * mib : 2816 * mib;
     if (machine_contains(stream, "microvm"))
-        return 3584 * mib;
+        return 3072 * mib;
     return ram_bytes >= 3584 * mib ? 3072 * mib : 3584 * mib;
 }

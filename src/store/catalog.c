@@ -387,6 +387,7 @@ encode_snapshot(struct body_writer *writer, const struct store_snapshot_entry *s
     write_string(writer, info->name);
     write_varint(writer, snapshot->domain);
     write_string(writer, info->parent);
+    write_varint(writer, info->generation);
     write_varint(writer, info->id);
     write_varint(writer, info->created_ns);
     write_varint(writer, info->logical_bytes);
@@ -561,6 +562,7 @@ decode_snapshot(struct store_reader *reader, struct store_catalog *catalog)
     store_get_string(reader, info->name, sizeof info->name);
     snapshot.domain = (uint32_t)store_get_bounded(reader, UINT32_MAX);
     store_get_string(reader, info->parent, sizeof info->parent);
+    info->generation = store_get_bounded(reader, STORE_GENERATION_MAX);
     info->id = store_get_varint(reader);
     info->created_ns = store_get_varint(reader);
     info->logical_bytes = store_get_bounded(reader, UINT64_C(1) << 60);

@@ -17,6 +17,8 @@
 
 #define STORE_CATALOG_NAME   "catalog"
 #define STORE_FORMAT_VERSION 1
+/* Above it a generation no longer counts up. */
+#define STORE_GENERATION_MAX (UINT64_C(1) << 48)
 
 /* A table of rows of groups and pages inside a segment file. */
 struct store_frame {

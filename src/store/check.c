@@ -9,7 +9,10 @@
  *
  * Repair moves damaged snapshot files aside ("bad.<file>") and drops them from the catalog,
  * writes segments anew without their bad pages, and moves segments aside that cannot be read
- * at all. It never changes a good page.
+ * at all. It never changes a good page, and keeps the old file of whatever it writes anew.
+ *
+ * A file is moved aside before the catalog forgets it: the other way round a repair that is
+ * killed in between leaves a file without an owner, which the next writer removes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,12 +61,15 @@ report_progress(struct checker *checker, uint64_t bytes)
     return 0;
 }
 
-/* Errors that are about the store's bytes become findings; the others end the check. */
+/*
+ * Errors that are about the store's bytes become findings; the others end the check. An I/O
+ * error may be a passing one, so repair changes nothing on the ground of it.
+ */
 static bool
-is_finding(int err)
+is_finding(const struct checker *checker, int err)
 {
-    return err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED || err == DOR_E_IO ||
-           err == DOR_E_NOT_FOUND;
+    return err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED || err == DOR_E_NOT_FOUND ||
+           (err == DOR_E_IO && !checker->check->repair);
 }
 
 /* ------------------------------------------------------------------ segments */
@@ -109,7 +115,7 @@ check_group(
     checker->result->groups++;
     checker->result->pages += group->page_count;
     checker->result->bytes += group->stored_bytes;
-    if (err != 0 && !is_finding(err))
+    if (err != 0 && !is_finding(checker, err))
         return err;
     if (err != 0) {
         report(checker, entry->loaded->name, dor_err_message(), NULL);
@@ -139,7 +145,7 @@ visit_patched(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
         return 0;
     }
     int err = base_err_record()->code;
-    if (!is_finding(err))
+    if (!is_finding(checker, err))
         return err;
     /* A bad group or base was reported already; one line for each of its pages helps nobody. */
     store_usage_mark(&checker->bad, stream, serial);
@@ -174,7 +180,7 @@ check_segment(struct checker *checker, struct store_segment_entry *entry)
 {
     char name[STORE_FILE_NAME_BYTES];
     int err = store_segment_load(checker->store, entry);
-    if (err != 0 && !is_finding(err))
+    if (err != 0 && !is_finding(checker, err))
         return err;
     if (err != 0) {
         store_segment_file_name(entry->id, name);
@@ -264,7 +270,7 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
         }
         err = check_sidecars(checker, entry->info.name);
     }
-    if (err != 0 && !is_finding(err))
+    if (err != 0 && !is_finding(checker, err))
         return err;
     if (err != 0)
         report(checker, file, dor_err_message(), entry->info.name);
@@ -284,12 +290,11 @@ quarantine_snapshot(struct checker *checker, size_t index)
     store_snapshot_file_name(catalog->snapshots[index].info.id, file);
     memcpy(name, catalog->snapshots[index].info.name, sizeof name);
     snprintf(aside, sizeof aside, "bad.%s", file);
+    int err = store_medium_rename(checker->store->medium, file, aside);
+    if (err != 0 && err != DOR_E_NOT_FOUND)
+        return err;
     store_catalog_snapshot_remove(catalog, name);
-    int err = store_catalog_save(checker->store->medium, catalog);
-    if (err == 0)
-        err = store_medium_rename(checker->store->medium, file, aside);
-    if (err == DOR_E_NOT_FOUND)
-        err = 0;
+    err = store_catalog_save(checker->store->medium, catalog);
     if (err == 0)
         checker->result->quarantined_snapshots++;
     return err;
@@ -336,18 +341,21 @@ put_segment_aside(struct checker *checker, uint32_t id)
     char aside[STORE_FILE_NAME_BYTES + 4];
     store_segment_file_name(id, file);
     snprintf(aside, sizeof aside, "bad.%s", file);
+    int err = store_medium_rename(store->medium, file, aside);
+    if (err != 0 && err != DOR_E_NOT_FOUND)
+        return err;
     store_catalog_segment_remove(store->catalog, id);
-    int err = store_catalog_save(store->medium, store->catalog);
-    if (err == 0)
-        err = store_medium_rename(store->medium, file, aside);
-    return err == DOR_E_NOT_FOUND ? 0 : err;
+    return store_catalog_save(store->medium, store->catalog);
 }
 
 static int
 repair_segments(struct checker *checker)
 {
     struct store_repack repack = {
-        .keep = &checker->good, .pack = &checker->doubtful, .waste_percent = 1};
+        .keep = &checker->good,
+        .pack = &checker->doubtful,
+        .keep_old = true,
+        .waste_percent = 1};
     store_packing_from_options(&checker->store->options, &repack.packing);
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
         struct store_segment_entry *first;

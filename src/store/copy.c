@@ -71,6 +71,15 @@ add_mappings(
 
 /* ------------------------------------------------------------------ groups the target has */
 
+static bool
+same_slides(const struct chunk_slides *left, const struct chunk_slides *right)
+{
+    if (left == NULL || right == NULL)
+        return left == right;
+    return left->count == right->count &&
+           memcmp(left->slide, right->slide, left->count * sizeof left->slide[0]) == 0;
+}
+
 /* Whether the target's page at AT begins a group equal to GROUP, bytes compared. */
 static bool
 is_same_group(
@@ -94,10 +103,7 @@ is_same_group(
             have->slides == 0 ? NULL : &table->slides[have->slides - 1];
         const struct chunk_slides *right =
             group->slides == 0 ? NULL : &from->table->slides[group->slides - 1];
-        if ((left == NULL) != (right == NULL) ||
-            (left != NULL &&
-             (left->count != right->count ||
-              memcmp(left->slide, right->slide, left->count * sizeof left->slide[0]) != 0)))
+        if (!same_slides(left, right))
             return false;
     }
     return base_file_pread(

@@ -12,11 +12,13 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "base/sort.h"
 #include "chunk/digest.h"
 #include "chunk/patch.h"
 #include "store/store_priv.h"
 
 #define READ_AHEAD_BYTES (256u << 10)
+#define READ_GAP_BYTES   4096 /* copying so much costs about as much as another call */
 
 /* What one item needs from a plain page. */
 struct need {
@@ -40,7 +42,9 @@ struct sweep {
     uint64_t verified_row; /* of the decoded group: matched its digest */
     uint8_t *ahead;
     const struct store_segment *ahead_segment;
-    uint64_t ahead_offset, ahead_bytes, next_offset, step_bytes;
+    uint64_t ahead_offset, ahead_bytes;
+    /* what will be wanted next, by place or key: the serial is in the low bits */
+    const struct base_sort_row *next, *next_end;
 };
 
 static const struct chunk_slides no_slides;
@@ -52,7 +56,38 @@ group_slides(const struct store_page_at *at)
                                   : &at->segment->table->slides[at->group->slides - 1];
 }
 
-/* Stored bytes of the sweep's group, read ahead while groups are neighbours. */
+/*
+ * How much to read from the sweep's group on: up to the end of the last group that will be wanted
+ * within READ_AHEAD_BYTES, as long as no gap is longer than another read costs.
+ */
+static uint64_t
+plan_read(const struct sweep *sweep)
+{
+    const struct store_table *table = sweep->at.segment->table;
+    const struct store_group *group = sweep->at.group;
+    uint64_t end = group->offset + group->stored_bytes;
+    uint64_t rows_end = group->first_page + (uint64_t)group->page_count;
+    for (const struct base_sort_row *next = sweep->next; next < sweep->next_end; next++) {
+        if (next->key >> STORE_SERIAL_BITS != sweep->next[-1].key >> STORE_SERIAL_BITS)
+            break;
+        uint64_t row = store_table_find(table, next->key & STORE_SERIAL_MAX);
+        if (row == UINT64_MAX)
+            break;
+        if (row < rows_end)
+            continue;
+        while (row >= group->first_page + (uint64_t)group->page_count)
+            group++;
+        uint64_t group_end = group->offset + group->stored_bytes;
+        if (group->offset > end + READ_GAP_BYTES ||
+            group_end > sweep->at.group->offset + READ_AHEAD_BYTES)
+            break;
+        end = group_end;
+        rows_end = group->first_page + (uint64_t)group->page_count;
+    }
+    return end - sweep->at.group->offset;
+}
+
+/* Stored bytes of the sweep's group, read together with those that will be wanted next. */
 static int
 sweep_bytes(struct sweep *sweep, const uint8_t **ret)
 {
@@ -62,12 +97,7 @@ sweep_bytes(struct sweep *sweep, const uint8_t **ret)
     bool held = sweep->ahead_segment == segment && group->offset >= sweep->ahead_offset &&
                 end <= sweep->ahead_offset + sweep->ahead_bytes;
     if (!held) {
-        bool follows = sweep->ahead_segment == segment && group->offset >= sweep->next_offset &&
-                       group->offset - sweep->next_offset < READ_AHEAD_BYTES / 4;
-        sweep->step_bytes =
-            follows ? base_min_u64(READ_AHEAD_BYTES, sweep->step_bytes * 4 + 4096) : 0;
-        uint64_t want = base_max_u64(group->stored_bytes, sweep->step_bytes);
-        want = base_min_u64(want, segment->size_bytes - group->offset);
+        uint64_t want = plan_read(sweep);
         sweep->ahead_segment = NULL;
         int err =
             base_file_pread(segment->fd, sweep->ahead, want, group->offset, segment->name);
@@ -77,7 +107,6 @@ sweep_bytes(struct sweep *sweep, const uint8_t **ret)
         sweep->ahead_offset = group->offset;
         sweep->ahead_bytes = want;
     }
-    sweep->next_offset = end;
     *ret = sweep->ahead + (group->offset - sweep->ahead_offset);
     return 0;
 }
@@ -122,44 +151,6 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
     else
         sweep->decoded = sweep->at.group;
     return err;
-}
-
-/* Items or needs in the order of a key. */
-struct order {
-    uint64_t key;
-    uint64_t index;
-};
-
-/*
- * Sort COUNT rows by key, stable, with SPARE of the same size; returns whichever holds the
- * result. By bytes from the lowest, and only bytes that differ somewhere: serial numbers of an
- * image differ in three.
- */
-static struct order *
-sort_order(struct order *rows, struct order *spare, size_t count)
-{
-    uint64_t differ = 0;
-    for (size_t i = 1; i < count; i++)
-        differ |= rows[i].key ^ rows[0].key;
-    for (unsigned shift = 0; shift < 64; shift += 8) {
-        size_t ends[256] = {0};
-        if ((differ >> shift & 0xff) == 0)
-            continue;
-        for (size_t i = 0; i < count; i++)
-            ends[rows[i].key >> shift & 0xff]++;
-        size_t start = 0;
-        for (size_t value = 0; value < ARRAY_LEN(ends); value++) {
-            size_t here = ends[value];
-            ends[value] = start;
-            start += here;
-        }
-        for (size_t i = 0; i < count; i++)
-            spare[ends[rows[i].key >> shift & 0xff]++] = rows[i];
-        struct order *swap = rows;
-        rows = spare;
-        spare = swap;
-    }
-    return rows;
 }
 
 /* Turn ITEM into NEED; a patched item's patch is copied to PATCHES. */
@@ -244,17 +235,19 @@ make_page(
 static int
 find_needs(
     struct sweep *sweep, const struct store_fetch_item *items, size_t count,
-    struct order *orders, struct need *needs, size_t *ret_count, struct base_buf *patches,
-    store_fetch_fn *visit, void *context)
+    struct base_sort_row *orders, struct need *needs, size_t *ret_count,
+    struct base_buf *patches, store_fetch_fn *visit, void *context)
 {
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         dor_assert(store_place_is_stored(items[i].place));
-        orders[i] = (struct order){items[i].place, i};
+        orders[i] = (struct base_sort_row){items[i].place, i};
     }
-    const struct order *order = sort_order(orders, orders + count, count);
+    const struct base_sort_row *order = base_sort_rows(orders, orders + count, count);
     for (size_t i = 0; i < count; i++) {
         const struct store_fetch_item *item = &items[order[i].index];
+        sweep->next = &order[i + 1];
+        sweep->next_end = &order[count];
         int err = find_need(sweep, item, patches, &needs[found]);
         if (err == DOR_E_NO_MEMORY)
             return err;
@@ -269,15 +262,17 @@ find_needs(
 
 static int
 visit_needs(
-    struct sweep *sweep, const struct need *needs, size_t count, struct order *orders,
+    struct sweep *sweep, const struct need *needs, size_t count, struct base_sort_row *orders,
     const uint8_t *patches, store_fetch_fn *visit, void *context)
 {
     uint8_t patched[DOR_PAGE_BYTES];
     for (size_t i = 0; i < count; i++)
-        orders[i] = (struct order){needs[i].plain_key, i};
-    const struct order *order = sort_order(orders, orders + count, count);
+        orders[i] = (struct base_sort_row){needs[i].plain_key, i};
+    const struct base_sort_row *order = base_sort_rows(orders, orders + count, count);
     for (size_t i = 0; i < count; i++) {
         const struct need *need = &needs[order[i].index];
+        sweep->next = &order[i + 1];
+        sweep->next_end = &order[count];
         const uint8_t *page = NULL;
         int err = make_page(sweep, need, patches, patched, &page);
         if (err != 0)
@@ -300,7 +295,7 @@ store_fetch(
     AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
     AUTO_FREE uint8_t *ahead =
         base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
-    AUTO_FREE struct order *orders = base_array(count, 2 * sizeof *orders);
+    AUTO_FREE struct base_sort_row *orders = base_array(count, 2 * sizeof *orders);
     if (needs == NULL || ahead == NULL || orders == NULL)
         return DOR_E_NO_MEMORY;
     struct sweep sweep = {

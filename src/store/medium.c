@@ -187,6 +187,26 @@ memory_rename(struct store_medium *medium, const char *from, const char *to)
     return 0;
 }
 
+/* Both names have a descriptor of their own for one file. */
+static int
+memory_link(struct store_medium *medium, const char *from, const char *to)
+{
+    AUTO_CLOSE int created = -1;
+    AUTO_CLOSE int duplicate = -1;
+    const struct memory_file *file = memory_find(medium, from);
+    if (file == NULL)
+        return dor_fail(DOR_E_NOT_FOUND, "%s does not exist", from);
+    int err = memory_duplicate(file, &duplicate);
+    if (err == 0)
+        err = memory_create(medium, to, &created);
+    if (err != 0)
+        return err;
+    struct memory_file *linked = &medium->files[medium->file_count - 1];
+    close(linked->fd);
+    linked->fd = base_take_fd(&duplicate);
+    return 0;
+}
+
 static int
 memory_replace(
     struct store_medium *medium, const char *name, const void *data, size_t size_bytes)
@@ -239,6 +259,14 @@ store_medium_rename(struct store_medium *medium, const char *from, const char *t
     if (medium->dirfd >= 0)
         return base_file_rename(medium->dirfd, from, to);
     return memory_rename(medium, from, to);
+}
+
+int
+store_medium_link(struct store_medium *medium, const char *from, const char *to)
+{
+    if (medium->dirfd >= 0)
+        return base_file_link(medium->dirfd, from, to);
+    return memory_link(medium, from, to);
 }
 
 int

@@ -41,6 +41,9 @@ DOR_MUST_CHECK int store_medium_replace(
     struct store_medium *medium, const char *name, const void *data, size_t size_bytes);
 DOR_MUST_CHECK int
 store_medium_rename(struct store_medium *medium, const char *from, const char *to);
+/* A second name for a file; DOR_E_EXISTS when TO is there. */
+DOR_MUST_CHECK int
+store_medium_link(struct store_medium *medium, const char *from, const char *to);
 DOR_MUST_CHECK int store_medium_unlink(struct store_medium *medium, const char *name);
 /* Created, renamed and removed names are durable on return. */
 DOR_MUST_CHECK int store_medium_sync(struct store_medium *medium);

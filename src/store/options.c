@@ -60,6 +60,8 @@ check_value(struct store_options *options, const char *name, const char *value)
     if (err != 0)
         return err;
     err = chunk_codec_parse(options->codec, &options->codec_id);
+    if (err == 0)
+        err = chunk_codec_parse(options->chain_codec, &options->chain_codec_id);
     if (err != 0)
         return err;
     uint64_t sizes[] = {
@@ -127,6 +129,7 @@ store_options_default(struct store_options *options)
     memset(options, 0, sizeof *options);
     base_options_default(rows, ARRAY_LEN(rows), options);
     options->codec_id = CHUNK_ZSTD;
+    options->chain_codec_id = CHUNK_LZ4;
 }
 
 int

@@ -18,6 +18,7 @@ struct store_options {
 #include "store/options.def"
 #undef OPTION
     enum chunk_codec codec_id; /* parsed from codec */
+    enum chunk_codec chain_codec_id;
 };
 
 struct dor_options {

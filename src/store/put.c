@@ -32,8 +32,12 @@
 #define IMAGE_BYTES_MAX (UINT64_C(1) << 44)
 #define LEARN_STEP      48 /* every which page is looked at to learn slides */
 #define LEARN_LEAST     4  /* a slide must be seen this often among them */
-#define DEFRAGMENT_PAGES                                                                       \
-    32 /* may be stored again by any put, besides half as many as it adds */
+/*
+ * Puts store old pages again (defragment.h) from this generation on, before an image is little but
+ * its first; and for three pages that they add they look at so many of the image.
+ */
+#define CHAIN_GENERATION  8
+#define SWEEP_THIRDS      2
 #define SIDECAR_BYTES_MAX (UINT32_C(1) << 30)
 
 /* ------------------------------------------------------------------ the window */
@@ -312,17 +316,16 @@ sample_pages(struct job *job)
 
 /*
  * An image that is mostly new will be a base: every later put and get of its kind decodes it,
- * so it is packed for fast decoding. Where most is known the few new pages are packed for size.
+ * so it is packed for fast decoding; and even more so what is added late in a chain, for in the end
+ * that is all there is. Elsewhere the few new pages are packed for size.
  */
 static void
 choose_packing(struct job *job)
 {
-    uint64_t group_pages[DOR_REGION_TYPES];
-    if (job->options->base_fast_level == 0 || job->known_count * 2 >= job->sample_count)
-        return;
-    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
-        group_pages[type] = job->options->base_group_pages;
-    store_writer_pack_raw(job->writer, -(int)job->options->base_fast_level, group_pages);
+    if (job->known_count * 2 < job->sample_count)
+        store_writer_pack_base(job->writer);
+    else if (job->generation + 1 >= CHAIN_GENERATION)
+        store_writer_pack_chain(job->writer);
 }
 
 /*
@@ -443,6 +446,7 @@ load_parent(struct job *job)
         return 0; /* a damaged snapshot that nobody asked for must not stop a put */
     if (err != 0)
         return err;
+    job->generation = parent->info.generation;
     job->parent_places = TAKE(recipe.places);
     job->parent_page_count = recipe.page_count;
     store_recipe_fini(&recipe);
@@ -498,15 +502,34 @@ job_fini(struct job *job)
         base_free(job->streams[i].pages);
 }
 
-/*
- * Part of the pages a put writes may be old ones stored again (defragment.h): they count as
- * what they are.
- */
+/* Most pages are where they are in the parent. */
+static bool
+is_next_generation(const struct job *job)
+{
+    uint64_t stored_pages = 0;
+    uint64_t same_pages = 0;
+    if (job->put->parent != NULL || job->parent_places == NULL)
+        return job->parent_places != NULL;
+    for (uint64_t i = 0; i < job->page_count; i++) {
+        stored_pages += store_place_is_stored(job->places[i]);
+        same_pages += i < job->parent_page_count && store_place_is_stored(job->places[i]) &&
+                      job->places[i] == job->parent_places[i];
+    }
+    return same_pages * 4 >= stored_pages * 3;
+}
+
+/* Old pages that are stored again count as what they are now. */
 static int
 defragment(struct job *job, const uint64_t first_new[STORE_STREAMS])
 {
     uint64_t moved[STORE_STREAMS];
     uint64_t new_pages = 0;
+    if (is_next_generation(job))
+        job->generation = base_min_u64(job->generation + 1, STORE_GENERATION_MAX);
+    else
+        job->generation = 0;
+    if (job->generation < CHAIN_GENERATION)
+        return 0;
     for (unsigned i = 0; i < STORE_STREAMS; i++)
         new_pages += job->store->catalog->domains[job->domain].next_serial[i] - first_new[i];
     struct store_defragment wish = {
@@ -514,7 +537,9 @@ defragment(struct job *job, const uint64_t first_new[STORE_STREAMS])
         .places = job->places,
         .page_count = job->page_count,
         .first_new = first_new,
-        .pages_max = new_pages / 2 + DEFRAGMENT_PAGES,
+        .indexes = job->indexes,
+        .generation = job->generation,
+        .sweep_pages = new_pages * SWEEP_THIRDS / 3,
         .percent_max = job->options->fragment_percent};
     int err = store_defragment(job->store, job->writer, &wish, moved);
     for (unsigned i = 0; i < STORE_STREAMS && err == 0; i++) {
@@ -588,6 +613,7 @@ commit(struct job *job, const char *name, uint64_t bytes_before)
         entry.info.domain, store->catalog->domains[job->domain].name, sizeof entry.info.domain);
     if (job->put->parent != NULL)
         memcpy(entry.info.parent, job->put->parent, strlen(job->put->parent));
+    entry.info.generation = job->generation;
     entry.info.id = store->catalog->next_snapshot_id;
     entry.info.created_ns = base_clock_realtime_ns();
     entry.info.logical_bytes = job->page_count * DOR_PAGE_BYTES;

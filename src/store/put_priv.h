@@ -56,6 +56,7 @@ struct job {
     uint64_t *places;
     uint64_t *parent_places;
     uint64_t parent_page_count;
+    uint64_t generation; /* of the parent, at the end of the new snapshot */
     struct store_index *indexes[DOR_REGION_TYPES];
     struct chunk_slides slides;
     size_t sample_count,

@@ -47,11 +47,25 @@ file_id(const char *name, const char *prefix, uint64_t *ret)
     return errno == 0 && *end == 0;
 }
 
+/* No id that a file has, in use or aside, may be given again: bad.NAME would be written over. */
+static void
+raise_ids(struct store_catalog *catalog, const char *name)
+{
+    uint64_t id;
+    bool is_snapshot = file_id(name, "snap.", &id) || file_id(name, "bad.snap.", &id);
+    if (is_snapshot && id < UINT64_MAX)
+        catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
+    bool is_segment = file_id(name, "seg.", &id) || file_id(name, "bad.seg.", &id);
+    if (is_segment && id < UINT32_MAX && id >= catalog->next_segment_id)
+        catalog->next_segment_id = (uint32_t)id + 1;
+}
+
 static int
 note_file(const char *name, void *context)
 {
     struct rebuild *rebuild = context;
     uint64_t id;
+    raise_ids(rebuild->catalog, name);
     if (file_id(name, "snap.", &id)) {
         uint64_t *ids =
             base_realloc_array(rebuild->snapshot_ids, rebuild->snapshot_count + 1, sizeof *ids);
@@ -134,7 +148,7 @@ read_recipe(struct rebuild *rebuild, const char *name, struct store_recipe *reci
 }
 
 static int
-take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *recipe)
+take_snapshot(struct rebuild *rebuild, const struct store_recipe *recipe)
 {
     struct store_catalog *catalog = rebuild->catalog;
     struct store_snapshot_entry entry = recipe->entry;
@@ -151,7 +165,6 @@ take_snapshot(struct rebuild *rebuild, uint64_t id, const struct store_recipe *r
      * last.
      */
     store_catalog_snapshot_remove(catalog, entry.info.name);
-    catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
     return store_catalog_snapshot_add(catalog, &entry);
 }
 
@@ -165,8 +178,8 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
     if (err == 0 && recipe.entry.info.id != id)
         err = dor_fail(DOR_E_CORRUPT, "%s names another snapshot id", name);
     if (err == 0)
-        err = take_snapshot(rebuild, id, &recipe);
-    else if (err != DOR_E_NO_MEMORY)
+        err = take_snapshot(rebuild, &recipe);
+    else if (err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED)
         err = put_aside(rebuild, name);
     store_recipe_fini(&recipe);
     return err;
@@ -175,23 +188,79 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
 /* ------------------------------------------------------------------ segments */
 
 /*
- * True when the groups of a frame fill the bytes from where it must begin, START, to the frame
- * itself. A frame that replaces others begins at the file's first group and has their bytes as
- * gaps between its groups.
+ * True when the groups of FRAME follow each other from START to END; between them may lie frames
+ * that this one replaces.
  */
 static bool
-tiles(
-    const struct store_table *table, uint64_t first_group, uint64_t start, uint64_t end,
-    bool may_have_gaps)
+tiles(const struct store_table *frame, uint64_t start, uint64_t end)
 {
-    for (uint64_t g = first_group; g < table->group_count; g++) {
-        const struct store_group *group = &table->groups[g];
-        if (group->offset < start || (group->offset > start && !may_have_gaps) ||
-            (g == 0 && group->offset != STORE_SEGMENT_HEADER_BYTES))
+    if (frame->groups[0].offset != start)
+        return false;
+    for (uint64_t g = 0; g < frame->group_count; g++) {
+        if (frame->groups[g].offset < start)
             return false;
-        start = group->offset + group->stored_bytes;
+        start = frame->groups[g].offset + frame->groups[g].stored_bytes;
     }
     return start == end;
+}
+
+/*
+ * A frame that begins at or before what is known replaces the frames from there on (writer.c): the
+ * group of TABLE that it begins with, or UINT64_MAX when FRAME, a table of it alone, does not
+ * describe the same groups again.
+ */
+static uint64_t
+replaced_from(const struct store_table *table, const struct store_table *frame, uint64_t end)
+{
+    const struct store_group *again = &frame->groups[0];
+    uint64_t first = 0;
+    while (first < table->group_count && table->groups[first].offset < again->offset)
+        first++;
+    if (first == table->group_count || frame->group_count <= table->group_count - first)
+        return UINT64_MAX;
+    for (uint64_t g = first; g < table->group_count; g++) {
+        const struct store_group *known = &table->groups[g];
+        const struct store_group *same = &frame->groups[g - first];
+        if (known->offset != same->offset || known->stored_bytes != same->stored_bytes ||
+            known->digest != same->digest || known->page_count != same->page_count ||
+            table->serials[known->first_page] != frame->serials[same->first_page])
+            return UINT64_MAX;
+    }
+    return tiles(frame, again->offset, end) ? first : UINT64_MAX;
+}
+
+/*
+ * Add the groups of the frame DATA, which lies at OFFSET, to TABLE; *RET_SOUND = false and TABLE as
+ * it was when they make no sense, as bytes of a guest that look like a frame do not. *RET_START =
+ * where the first group of the frame begins.
+ */
+static int
+take_frame(
+    struct rebuild *rebuild, const struct base_buf *data, uint64_t offset, uint64_t known_end,
+    const char *name, struct store_table *table, uint64_t *ret_start, bool *ret_sound)
+{
+    struct store_table *alone = NULL;
+    uint64_t first = table->group_count;
+    *ret_sound = false;
+    int err = store_table_new(table->patches, &alone);
+    if (err != 0)
+        return err;
+    err = store_frame_decode(alone, data->data, data->size_bytes, offset, rebuild->coder, name);
+    if (err != 0)
+        goto out;
+    *ret_start = alone->groups[0].offset;
+    if (table->page_count > 0 && alone->serials[0] <= table->serials[table->page_count - 1])
+        first = replaced_from(table, alone, offset);
+    else if (!tiles(alone, known_end, offset))
+        first = UINT64_MAX;
+    if (first == UINT64_MAX)
+        goto out;
+    store_table_cut(table, first);
+    err = store_frame_decode(table, data->data, data->size_bytes, offset, rebuild->coder, name);
+    *ret_sound = err == 0;
+out:
+    store_table_free(alone);
+    return err == DOR_E_NO_MEMORY ? err : 0;
 }
 
 /*
@@ -201,11 +270,13 @@ tiles(
 static int
 try_frame(
     struct rebuild *rebuild, int fd, const char *name, uint64_t file_bytes, uint64_t offset,
-    struct store_segment_entry *entry, struct store_table **table, uint64_t *ret_bytes)
+    struct store_segment_entry *entry, struct store_table *table, uint64_t *ret_bytes)
 {
     uint8_t header[STORE_FRAME_HEADER_BYTES];
     AUTO_BUF struct base_buf frame = {0};
     uint64_t frame_bytes;
+    uint64_t start = 0;
+    bool sound = false;
     *ret_bytes = 0;
     if (file_bytes - offset < sizeof header)
         return 0;
@@ -218,37 +289,12 @@ try_frame(
         err = base_file_pread(fd, frame.data, frame_bytes, offset, name);
     if (err != 0)
         return err;
-    /* A frame that begins again at or before what is known replaces the earlier ones (writer.c). */
-    bool again = (*table)->page_count > 0 &&
-                 base_le64_get(header + 16) < (*table)->serials[(*table)->page_count - 1];
-    struct store_table *fresh = NULL;
-    if (again) {
-        err = store_table_new((*table)->patches, &fresh);
-        if (err != 0)
-            return err;
-    }
-    uint64_t first_group = again ? 0 : (*table)->group_count;
-    err = store_frame_decode(
-        again ? fresh : *table, frame.data, frame_bytes, offset, rebuild->coder, name);
-    if (err != 0) {
-        store_table_free(fresh);
-        return err == DOR_E_NO_MEMORY ? err : 0;
-    }
-    const struct store_table *decoded = again ? fresh : *table;
-    if (!tiles(
-            decoded, first_group, again ? STORE_SEGMENT_HEADER_BYTES : entry->size_bytes,
-            offset, again)) {
-        /* Bytes of a guest that look like a frame: take nothing of it. */
-        store_table_free(fresh);
-        if (!again)
-            store_table_cut(*table, first_group);
-        return 0;
-    }
-    if (again) {
-        store_table_free(*table);
-        *table = fresh;
-        entry->frame_count = 0;
-    }
+    frame.size_bytes = frame_bytes;
+    err = take_frame(rebuild, &frame, offset, entry->size_bytes, name, table, &start, &sound);
+    if (err != 0 || !sound)
+        return err;
+    while (entry->frame_count > 0 && entry->frames[entry->frame_count - 1].offset > start)
+        entry->frame_count--;
     *ret_bytes = frame_bytes;
     entry->size_bytes = offset + frame_bytes;
     return store_segment_entry_add_frame(entry, offset, frame_bytes);
@@ -258,7 +304,7 @@ try_frame(
 static int
 scan_frames(
     struct rebuild *rebuild, int fd, const char *name, struct store_segment_entry *entry,
-    struct store_table **table)
+    struct store_table *table)
 {
     uint64_t file_bytes;
     AUTO_FREE uint8_t *buffer = base_alloc(SCAN_BYTES);
@@ -348,7 +394,7 @@ add_segment(struct rebuild *rebuild, uint32_t id)
     if (err == 0)
         err = store_table_new(entry.stream % STORE_STREAM_KINDS != 0, &table);
     if (err == 0)
-        err = scan_frames(rebuild, fd, name, &entry, &table);
+        err = scan_frames(rebuild, fd, name, &entry, table);
     if (err == 0 && table->page_count > 0) {
         entry.page_count = table->page_count;
         entry.first_serial = table->serials[0];
@@ -372,8 +418,6 @@ add_segment(struct rebuild *rebuild, uint32_t id)
     } else if (err == 0 || err == DOR_E_CORRUPT) {
         err = put_aside(rebuild, name);
     }
-    catalog->next_segment_id =
-        catalog->next_segment_id > id ? catalog->next_segment_id : id + 1;
     base_free(entry.frames);
     store_table_free(table);
     return err;

@@ -239,6 +239,8 @@ encode_head(
     if (err == 0)
         err = store_put_string(head, info->parent);
     if (err == 0)
+        err = store_put_varint(head, info->generation);
+    if (err == 0)
         err = store_put_varint(head, info->id);
     if (err == 0)
         err = store_put_varint(head, info->created_ns);
@@ -378,6 +380,7 @@ decode_head(
     store_get_string(reader, info->name, sizeof info->name);
     store_get_string(reader, info->domain, sizeof info->domain);
     store_get_string(reader, info->parent, sizeof info->parent);
+    info->generation = store_get_bounded(reader, STORE_GENERATION_MAX);
     info->id = store_get_varint(reader);
     info->created_ns = store_get_varint(reader);
     info->logical_bytes = store_get_varint(reader);

@@ -5,10 +5,12 @@
  *
  * Order: the new file is written and synced, the catalog saved with it in the old one's stead,
  * then the old file removed. Killed before the save: the new file is a leftover; after: the
- * old one is.
+ * old one is. A damaged file that is to be kept has its second name from the start, so that it
+ * is never just a leftover.
  */
 #include "store/repack.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -162,6 +164,16 @@ replace_entry(struct repacker *repacker, uint32_t id)
     return err != 0 ? err : store_medium_sync(store->medium);
 }
 
+/* The file's second name; a repair that was killed may have given it already. */
+static int
+keep_old(const struct repacker *repacker)
+{
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    snprintf(aside, sizeof aside, "bad.%s", repacker->old->name);
+    int err = store_medium_link(repacker->store->medium, repacker->old->name, aside);
+    return err == DOR_E_EXISTS ? 0 : err;
+}
+
 int
 store_repack_segment(struct dor_store *store, uint32_t id, const struct store_repack *repack)
 {
@@ -172,6 +184,9 @@ store_repack_segment(struct dor_store *store, uint32_t id, const struct store_re
         return err;
     struct repacker repacker = {
         .store = store, .repack = repack, .old = entry->loaded, .stream = entry->stream};
+    err = repack->keep_old ? keep_old(&repacker) : 0;
+    if (err != 0)
+        return err;
     repacker.rows = base_array(STORE_GROUP_PAGES_MAX, sizeof *repacker.rows);
     if (repacker.rows == NULL)
         return DOR_E_NO_MEMORY;

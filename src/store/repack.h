@@ -19,13 +19,14 @@ struct store_repack {
     const struct store_usage *hot;
     const struct store_usage *pack; /* groups with such a page are packed anew; NULL = none */
     bool squeeze;                   /* pack everything else by PACKING */
+    bool keep_old;                  /* the old file stays, as bad.NAME */
     uint64_t waste_percent;         /* a group with this share of dead pages is packed anew */
     struct store_packing packing;
 };
 
 /*
  * Replace the segment ID by a new one, or by none when nothing is kept; saves the catalog and
- * removes the old file.
+ * removes the old file, or its name.
  */
 DOR_MUST_CHECK int
 store_repack_segment(struct dor_store *store, uint32_t id, const struct store_repack *repack);

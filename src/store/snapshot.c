@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "base/sort.h"
 #include "chunk/digest.h"
 #include "store/fetch.h"
 #include "store/recipe.h"
@@ -21,7 +22,8 @@
 #include "store/store_priv.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
-#define OUT_PAGES   64    /* neighbouring pages written together */
+#define OUT_PAGES   1024  /* brought in order together */
+#define RUN_PAGES   64    /* neighbours written together */
 
 struct dor_snapshot {
     struct dor_store *store;
@@ -174,24 +176,39 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
 
 /* ------------------------------------------------------------------ the whole image */
 
+/*
+ * Pages come in the order of their storage, which is near the image's. A buffer of them is put in
+ * the image's order, so that neighbours are written by one call.
+ */
 struct image_writer {
     struct dor_snapshot *snapshot;
     int fd;
     uint64_t failed_page;
-    uint64_t first_page, page_count; /* waiting in the buffer */
+    size_t page_count;          /* waiting in the buffer */
+    struct base_sort_row *rows; /* of each: page of the image, slot in the buffer */
     uint8_t *buffer;
 };
 
 static int
 flush_pages(struct image_writer *writer)
 {
-    if (writer->page_count == 0)
-        return 0;
-    int err = base_file_pwrite(
-        writer->fd, writer->buffer, writer->page_count * DOR_PAGE_BYTES,
-        writer->first_page * DOR_PAGE_BYTES, "the image");
+    struct iovec pieces[RUN_PAGES];
+    size_t count = writer->page_count;
+    const struct base_sort_row *rows =
+        base_sort_rows(writer->rows, writer->rows + OUT_PAGES, count);
     writer->page_count = 0;
-    return err;
+    for (size_t i = 0; i < count;) {
+        size_t run = 0;
+        uint64_t first_page = rows[i].key;
+        for (; run < RUN_PAGES && i < count && rows[i].key == first_page + run; run++, i++)
+            pieces[run] =
+                (struct iovec){writer->buffer + rows[i].index * DOR_PAGE_BYTES, DOR_PAGE_BYTES};
+        int err = base_file_pwritev(
+            writer->fd, pieces, run, first_page * DOR_PAGE_BYTES, "the image");
+        if (err != 0)
+            return err;
+    }
+    return 0;
 }
 
 static int
@@ -203,16 +220,10 @@ visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
         writer->failed_page = tag;
         return base_err_record()->code;
     }
-    if (writer->page_count == OUT_PAGES ||
-        (writer->page_count > 0 && tag != writer->first_page + writer->page_count)) {
-        int err = flush_pages(writer);
-        if (err != 0)
-            return err;
-    }
-    if (writer->page_count == 0)
-        writer->first_page = tag;
-    memcpy(writer->buffer + writer->page_count++ * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
-    return 0;
+    size_t slot = writer->page_count++;
+    writer->rows[slot] = (struct base_sort_row){tag, slot};
+    memcpy(writer->buffer + slot * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
+    return writer->page_count < OUT_PAGES ? 0 : flush_pages(writer);
 }
 
 static int
@@ -278,11 +289,13 @@ dor_snapshot_write_image(
     if (err != 0)
         return err;
     AUTO_FREE uint8_t *buffer = base_alloc_pages(OUT_PAGES);
+    AUTO_FREE struct base_sort_row *rows = base_array(OUT_PAGES, 2 * sizeof *rows);
     AUTO_FREE struct store_fetch_item *items =
         base_array(base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
-    if (buffer == NULL || items == NULL)
+    if (buffer == NULL || rows == NULL || items == NULL)
         return DOR_E_NO_MEMORY;
-    struct image_writer writer = {.snapshot = snapshot, .fd = fd, .buffer = buffer};
+    struct image_writer writer = {
+        .snapshot = snapshot, .fd = fd, .rows = rows, .buffer = buffer};
     err = write_batches(&writer, items, progress, progress_context);
     if (err == 0)
         set_woken(snapshot);

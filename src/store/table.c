@@ -691,7 +691,8 @@ decode_pages(
             &frame->numbers, table->digests + table->page_count, frame->page_count, name);
     if (err == 0)
         err = reserve_fingerprints(table, table->fingerprint_count + fingerprints);
-    if (err == 0)
+    /* A table without fingerprints has no array of them to point into. */
+    if (err == 0 && fingerprints > 0)
         err = decode_u32s(
             &frame->numbers, table->fingerprints + table->fingerprint_count, fingerprints,
             name);

@@ -23,8 +23,14 @@
 #include "store/segment.h"
 
 #define OUT_BYTES (1u << 20)
-#define FRAMES_MAX                                                                             \
-    16 /* more frames than this are replaced by one when a segment is written to */
+/*
+ * Frames of a segment are kept in tiers by size, as runs in a log-structured merge tree: the last
+ * FRAMES_TIER of one tier or less become one frame. So a segment of many small puts has some dozens
+ * of frames, and each row is written again about once per factor of FRAMES_TIER.
+ */
+#define FRAMES_TIER       8
+#define FRAMES_TIER_STEP  8
+#define FRAMES_TIER_BYTES 4096
 
 struct stream_writer {
     uint32_t segment_id; /* 0 = none yet */
@@ -93,11 +99,24 @@ store_writer_free(struct store_writer *writer)
 }
 
 void
-store_writer_pack_raw(
-    struct store_writer *writer, int level, const uint64_t group_pages[DOR_REGION_TYPES])
+store_writer_pack_base(struct store_writer *writer)
 {
-    writer->packing.raw_level = level;
-    memcpy(writer->packing.group_pages, group_pages, sizeof writer->packing.group_pages);
+    const struct store_options *options = &writer->store->options;
+    if (options->base_fast_level == 0)
+        return;
+    writer->packing.raw_level = -(int)options->base_fast_level;
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+        writer->packing.group_pages[type] = options->base_group_pages;
+}
+
+void
+store_writer_pack_chain(struct store_writer *writer)
+{
+    const struct store_options *options = &writer->store->options;
+    writer->packing.codec = options->chain_codec_id;
+    writer->packing.raw_level = writer->packing.patch_level = (int)options->chain_level;
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+        writer->packing.group_pages[type] = options->base_group_pages;
 }
 
 uint64_t
@@ -228,9 +247,39 @@ publish(struct store_writer *writer, struct stream_writer *stream)
 }
 
 /*
- * Describe the groups written since the last frame; replaces all frames by one when they are
- * many.
+ * How many of ENTRY's frames stay when another frame is added: all, or those before the run of
+ * equals that the new one replaces.
  */
+static size_t
+frames_to_keep(const struct store_segment_entry *entry)
+{
+    size_t keep = entry->frame_count;
+    size_t first = keep;
+    for (uint64_t tier_bytes = FRAMES_TIER_BYTES; tier_bytes < UINT32_MAX;
+         tier_bytes *= FRAMES_TIER_STEP) {
+        size_t tier_first = first;
+        while (first > 0 && entry->frames[first - 1].size_bytes <= tier_bytes)
+            first--;
+        if (tier_first - first >= FRAMES_TIER)
+            keep = first;
+    }
+    return keep;
+}
+
+/* The first group that lies after the first KEEP frames: those before it they describe. */
+static uint64_t
+first_group_after(
+    const struct store_segment_entry *entry, size_t keep, const struct store_table *table)
+{
+    uint64_t group = table->group_count;
+    if (keep == 0)
+        return 0;
+    while (group > 0 && table->groups[group - 1].offset > entry->frames[keep - 1].offset)
+        group--;
+    return group;
+}
+
+/* Describe the groups written since the last frame, together with those of small frames. */
 static int
 write_frame(struct store_writer *writer, struct stream_writer *stream)
 {
@@ -239,11 +288,11 @@ write_frame(struct store_writer *writer, struct stream_writer *stream)
         return 0;
     struct store_segment_entry *entry = entry_of(writer, stream);
     AUTO_BUF struct base_buf frame = {0};
-    bool merge = entry->frame_count >= FRAMES_MAX;
-    uint64_t first_group = merge ? 0 : stream->first_new_group;
-    int err = store_frame_encode(table, first_group, writer->store->coder, &frame);
-    if (err == 0 && merge)
-        entry->frame_count = 0;
+    size_t keep = frames_to_keep(entry);
+    int err = store_frame_encode(
+        table, first_group_after(entry, keep, table), writer->store->coder, &frame);
+    if (err == 0)
+        entry->frame_count = keep;
     if (err == 0)
         err =
             store_segment_entry_add_frame(entry, stream->segment->size_bytes, frame.size_bytes);

@@ -31,9 +31,13 @@ void store_writer_free(struct store_writer *writer);
 void
 store_packing_from_options(const struct store_options *options, struct store_packing *packing);
 
-/* From now on pack plain pages so; the open groups are closed by the old rule. */
-void store_writer_pack_raw(
-    struct store_writer *writer, int level, const uint64_t group_pages[DOR_REGION_TYPES]);
+/*
+ * From now on pack plain pages as those of a base, for fast decoding, if the options have a packing
+ * for bases.
+ */
+void store_writer_pack_base(struct store_writer *writer);
+/* From now on pack pages and patches for chains of generations. */
+void store_writer_pack_chain(struct store_writer *writer);
 
 /* The next serial number of STREAM, taken. */
 uint64_t store_writer_serial(struct store_writer *writer, unsigned stream);

@@ -72,6 +72,7 @@ test_errors(int dir)
     is_int(base_file_lock_exclusive(-1, "gone"), DOR_E_IO, "lock of no descriptor");
     is_int(base_file_next_data(-1, 0, 1, &size, &size), DOR_E_IO, "holes of no descriptor");
     is_int(base_file_rename(dir, "none", "b"), DOR_E_NOT_FOUND, "rename what is not there");
+    is_int(base_file_link(dir, "none", "b"), DOR_E_NOT_FOUND, "link what is not there");
     is_int(base_file_unlink(dir, "none"), DOR_E_NOT_FOUND, "remove what is not there");
     is_int(base_dir_list(readable, NULL, NULL), DOR_E_IO, "list what is no directory");
 }
@@ -100,7 +101,10 @@ test_directories(int dir)
     for (char name[2] = "p"; name[0] < 's'; name[0]++)
         is_ok(base_file_replace(inner, name, "x", 1), "make %s in it", name);
     is_ok(base_file_rename(inner, "p", "t"), "rename one");
+    is_ok(base_file_link(inner, "q", "s"), "give one a second name");
+    is_int(base_file_link(inner, "q", "t"), DOR_E_EXISTS, "not one that is taken");
     is_ok(base_file_unlink(inner, "q"), "remove one");
+    is_ok(base_file_unlink(inner, "s"), "and by its second name");
     struct names names = {0};
     is_ok(base_dir_list(inner, add_name, &names), "list it");
     is_int(names.count, 2, "two names");

@@ -72,6 +72,10 @@ use_everything(void)
     if (rc == 0)
         rc = base_file_rename(dir, "f", "h");
     if (rc == 0)
+        rc = base_file_link(dir, "h", "i");
+    if (rc == 0)
+        rc = base_file_unlink(dir, "i");
+    if (rc == 0)
         rc = base_file_unlink(dir, "h");
     return rc;
 }
@@ -80,6 +84,7 @@ static void
 clean(void)
 {
     unlinkat(dir, "d", AT_REMOVEDIR);
+    unlinkat(dir, "i", 0);
 }
 
 static void

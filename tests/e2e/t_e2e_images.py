@@ -73,8 +73,12 @@ def test_folders(work):
     for image in sorted(path.parent for path in guests.glob("*/devstate")):
         info, copy, row = takes_apart(image.name, image, work, "qemu")
         if info:
-            ok(info["pages"] * PAGE == MIB << 20 and info["ranges"][0]["address"] == 0,
-               f"{image.name}: the row is the guest's memory")
+            mib = vm.read_json(image / "meta.json")["mem_mib"]
+            # These machines have a hole for devices from 3 to 4 GiB.
+            areas = [{"pages": min(mib, 3072) << 8, "address": 0, "space": 0}]
+            if mib > 3072:
+                areas.append({"pages": mib - 3072 << 8, "address": 4 << 30, "space": 0})
+            ok(info["ranges"] == areas, f"{image.name}: the row is the guest's memory", info["ranges"])
             ok(same(row, image / "mem"), f"{image.name}: all of it")
         if image.name == "pyjson-a":
             command = ["tools/guest/restore-check", str(copy), "--kit", str(guests / "kit")]

@@ -282,8 +282,8 @@ test_qemu_hole(void)
     check_ranges(
         dor_image_info(image),
         (struct expected[]){
-            {3584 * mib / 4096, 0, 0, 0},
-            {1536 * mib / 4096, 4096 * mib, 0, 0},
+            {3072 * mib / 4096, 0, 0, 0},
+            {2048 * mib / 4096, 4096 * mib, 0, 0},
         },
         2, false);
     ok(dor_image_info(image)->addresses_guessed, "its addresses are a guess");

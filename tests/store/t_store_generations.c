@@ -4,6 +4,7 @@
  * before as parent: every one comes back, in any order, however the chain is cut.
  */
 #include "store/images.h"
+#include "store/store_priv.h"
 
 enum { GENERATIONS = 50, PAGES = 160 };
 
@@ -46,6 +47,64 @@ check_all(struct dor_store *store, int step, const char *when)
     is_int(wrong, 0, "all generations come back %s", when);
 }
 
+/* Pages that the puts of a chain store, with FRAGMENT_PERCENT. */
+static uint64_t
+stored_pages(const char *directory, const char *fragment_percent)
+{
+    struct dor_stat stat;
+    struct dor_store *store = new_store(
+        directory, OPTIONS("fragment_percent", fragment_percent, "gc_waste_percent", "0"));
+    put_all(store);
+    check_all(store, 1, "stored again or not");
+    is_ok(dor_store_stat(store, &stat), "stat");
+    dor_store_close(store);
+    return stat.by_region_type[DOR_NRT].raw_pages + stat.by_region_type[DOR_NRT].patched_pages;
+}
+
+static void
+test_stored_again(void)
+{
+    uint64_t least = stored_pages("never", "100000");
+    uint64_t more = stored_pages("always", "50");
+    ok(more > least, "%d pages without, %d with storing again what reads badly", (int)least,
+       (int)more);
+    ok(more < 3 * least, "which is done in measure");
+}
+
+static void
+test_generation_numbers(struct dor_store *store)
+{
+    struct dor_snapshot *snapshot = NULL;
+    is_ok(dor_snapshot_open(store, name_of(GENERATIONS - 1), &snapshot), "open the last");
+    is_int(dor_snapshot_info(snapshot)->generation, GENERATIONS - 1, "it knows its generation");
+    dor_snapshot_close(snapshot);
+}
+
+/* Frames are merged by tiers, and a catalog can be made again from what they say. */
+static void
+test_frames(const char *directory)
+{
+    char catalog[512];
+    struct dor_check check = {.repair = true};
+    struct dor_check_result result;
+    struct dor_store *store = open_store(directory, DOR_OPEN_READ);
+    size_t most = 0;
+    for (size_t i = 0; i < store->catalog->segment_count; i++)
+        if (store->catalog->segments[i].frame_count > most)
+            most = store->catalog->segments[i].frame_count;
+    ok(most > 1 && most < 24, "a segment of %d puts has at most %zu frames", GENERATIONS, most);
+    dor_store_close(store);
+    snprintf(catalog, sizeof catalog, "%s/catalog", directory);
+    if (unlink(catalog) != 0)
+        bail("%s", catalog);
+    is_ok(
+        dor_store_check_directory(directory, &check, &result), "a lost catalog is made again");
+    store = open_store(directory, DOR_OPEN_READ);
+    check_all(store, 1, "after that");
+    test_generation_numbers(store);
+    dor_store_close(store);
+}
+
 int
 main(void)
 {
@@ -67,7 +126,10 @@ main(void)
     dor_store_close(store);
     store = open_store(test_path("store"), DOR_OPEN_READ);
     check_all(store, 1, "from a new handle");
+    test_generation_numbers(store);
     dor_store_close(store);
+    test_frames(test_path("store"));
+    test_stored_again();
     store = open_store(test_path("store"), DOR_OPEN_WRITE);
     for (int i = 0; i < GENERATIONS; i++)
         if (i % 3 != 0 && dor_store_remove(store, name_of(i)) != 0)

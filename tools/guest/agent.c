@@ -112,6 +112,31 @@ static int ask(char *answer, size_t size)
 	return 0;
 }
 
+/* The first line of a small file, without its end, or "". */
+static const char *line_of(const char *path, char *to, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, to, size - 1);
+	if (fd >= 0)
+		close(fd);
+	to[n < 0 ? 0 : n] = 0;
+	to[strcspn(to, "\n")] = 0;
+	return to;
+}
+
+/* What the kernel makes of the machine, so that the host sees whether it is the one it asked for. */
+static void tell_machine(void)
+{
+	static char cpus[32], nodes[32], info[4096];
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && read(fd, info, sizeof info - 1) < 0)
+		*info = 0;
+	close(fd);
+	printf("MACHINE cpus=%s nodes=%s la57=%d pti=%d\n", line_of("/sys/devices/system/cpu/online", cpus, sizeof cpus),
+	       line_of("/sys/devices/system/node/online", nodes, sizeof nodes), strstr(info, " la57") != NULL,
+	       strstr(info, " pti") != NULL);
+}
+
 int main(void)
 {
 	static char role[64], answer[512], line[64];
@@ -130,6 +155,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 4096);
 	uname(&os);
 	printf("\nKERNEL %s\n", os.release);
+	tell_machine();
 	if (record_start(DISK))
 		fail("preparing the recorder");
 

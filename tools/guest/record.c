@@ -13,6 +13,7 @@
  *                 PID <decimal pid> <command>
  *                 M <its line of /proc/pid/maps>
  *                 P <address> <page frame>   (hex; one per present page of the last M)
+ * Page frame numbers go up to the end of RAM; those of holes have the flag NOPAGE.
  * The room for tables follows from the disk's size (see ROOM_TEXT), which the host chooses.
  */
 #define _GNU_SOURCE

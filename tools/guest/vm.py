@@ -68,10 +68,49 @@ def read_json(path):
         return json.load(f)
 
 
-def kit_id(kit):
+def kernel_folder(kit, shape):
+    """Where a guest's vmlinuz and initramfs are: in the kit, or in a folder of it named for the series."""
+    return os.path.join(kit, shape["kernel"]) if shape["kernel"] else kit
+
+
+def kernel_json(kit, shape):
+    return read_json(os.path.join(kernel_folder(kit, shape), "kernel.json" if shape["kernel"] else "kit.json"))
+
+
+def kit_id(kit, shape):
     """What must not change between snapshot and restore: the three files' digests."""
-    k = read_json(os.path.join(kit, "kit.json"))
+    k = {**read_json(os.path.join(kit, "kit.json")), **kernel_json(kit, shape)}
     return {name: k[name] for name in ("vmlinuz", "initramfs", "rootfs.ext4")}
+
+
+# What a guest is made of when nothing else is said. A machine of `nodes` > 1 is a PC, since microvm
+# has no NUMA: its disks are on PCI then. kernel: a series the kit has besides its own, such as "6.12".
+# cx16: see "wild flags" in README.md.
+SHAPE = {"kernel": None, "cpus": 1, "mib": 256, "nodes": 1, "la57": False, "cx16": False, "modules": [], "append": ""}
+LOW = 3 << 30               # microvm puts what RAM is over this behind the hole below 4 GiB
+
+
+def shape_of(meta):
+    """The shape of an image, from its meta.json."""
+    return {**SHAPE, "mib": meta["mem_mib"], **meta.get("shape", {"cx16": True})}
+
+
+def ram_map(shape):
+    """Where each piece of the memory file is in guest-physical memory, and on which NUMA node."""
+    size = shape["mib"] << 20
+    if shape["nodes"] > 1:
+        part = size // shape["nodes"]
+        return [{"offset": n * part, "gpa": n * part, "bytes": part, "node": n} for n in range(shape["nodes"])]
+    pieces = [{"offset": 0, "gpa": 0, "bytes": min(size, LOW)}]
+    if size > LOW:
+        pieces.append({"offset": LOW, "gpa": 4 << 30, "bytes": size - LOW})
+    return pieces
+
+
+def frames(shape):
+    """One more than the highest page frame number."""
+    last = ram_map(shape)[-1]
+    return (last["gpa"] + last["bytes"]) >> 12
 
 
 def qemu_version():
@@ -94,9 +133,11 @@ def tsc_khz():
     return round((c1 - c0) * 1000 / (t1 - t0)) * 1000
 
 
-def kernel_cmdline(accel):
+def kernel_cmdline(accel, shape=SHAPE):
     """As plain as can be. Under TCG the kernel is told the TSC rate; see "early hang" in README.md."""
-    plain = "console=ttyS0 panic=-1 quiet"
+    plain = " ".join(filter(None, ["console=ttyS0 panic=-1 quiet", shape["append"]]))
+    if shape["modules"]:
+        plain += " MODULES=" + ",".join(shape["modules"])
     if accel != "tcg":
         return plain
     try:
@@ -106,34 +147,45 @@ def kernel_cmdline(accel):
         return plain
 
 
-def arguments(accel, cmdline, mib, share, mem, gt, kit, console, qmp):
+def machine(shape):
+    """Machine and NUMA nodes. The old PC takes nodes by size, so that RAM stays one file of one backend."""
+    if shape["nodes"] == 1:
+        return ["-machine", "microvm,acpi=on,rtc=on,pcie=off,memory-backend=ram"]
+    nodes = [("-numa", f"node,nodeid={n},mem={shape['mib'] // shape['nodes']}M,cpus={n}") for n in range(shape["nodes"])]
+    return ["-machine", "pc-i440fx-5.0,memory-backend=ram", *(word for node in nodes for word in node)]
+
+
+def arguments(accel, cmdline, shape, share, mem, gt, kit, console, qmp):
     """QEMU's arguments. They decide the device layout, so a restore needs the very same ones."""
-    mmio_disk = "file={},format=raw,if=none,file.locking=off"
+    mib, boot = shape["mib"], kernel_folder(kit, shape)
+    cpu = f"max,la57={'on' if shape['la57'] else 'off'}" + ("" if shape["cx16"] else ",cx16=off")
+    disk = "file={},format=raw,if=none,file.locking=off"
+    device = "virtio-blk-device" if shape["nodes"] == 1 else "virtio-blk-pci"
     return [
         "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-        "-accel", accel, "-cpu", "max,la57=off", "-smp", "1", "-m", f"{mib}M",
-        "-machine", "microvm,acpi=on,rtc=on,pcie=off,memory-backend=ram",
+        "-accel", accel, "-cpu", cpu, "-smp", str(shape["cpus"]), "-m", f"{mib}M",
+        *machine(shape),
         "-object", f"memory-backend-file,id=ram,share={share},mem-path={mem},size={mib}M",
-        "-kernel", f"{kit}/vmlinuz", "-initrd", f"{kit}/initramfs", "-append", cmdline,
+        "-kernel", f"{boot}/vmlinuz", "-initrd", f"{boot}/initramfs", "-append", cmdline,
         "-chardev", f"{console},id=console", "-serial", "chardev:console",
         "-chardev", f"{qmp},id=qmp", "-mon", "chardev=qmp,mode=control",
-        "-drive", mmio_disk.format(f"{kit}/rootfs.ext4") + ",id=root,readonly=on", "-device", "virtio-blk-device,drive=root",
-        "-drive", mmio_disk.format(gt) + ",id=gt", "-device", "virtio-blk-device,drive=gt",
+        "-drive", disk.format(f"{kit}/rootfs.ext4") + ",id=root,readonly=on", "-device", f"{device},drive=root",
+        "-drive", disk.format(gt) + ",id=gt", "-device", f"{device},drive=gt",
     ]
 
 
-def recipe(accel, cmdline, mib):
+def recipe(accel, cmdline, shape):
     """The restoring command line with its file names left open, for meta.json."""
-    return [QEMU] + arguments(accel, cmdline, mib, "off", "{mem}", "{gt}", "{kit}",
+    return [QEMU] + arguments(accel, cmdline, shape, "off", "{mem}", "{gt}", "{kit}",
                               "socket,path={console},server=on,wait=off", "socket,path={qmp},server=on,wait=off") + ["-incoming", "defer"]
 
 
-def make_disk(path, mib, role=None):
+def make_disk(path, shape, role=None):
     """The second disk: the role for the guest, then room for its ground truth."""
     with open(path, "wb") as f:
         if role:
             f.write(f"role={role}\n".encode())
-        f.truncate(8192 + (mib << 12) + GT_TEXT)
+        f.truncate(8192 + 16 * frames(shape) + GT_TEXT)
 
 
 def set_role(path, role):
@@ -144,7 +196,7 @@ def set_role(path, role):
 class Guest:
     """A running QEMU; use as a context manager."""
 
-    def __init__(self, kit, mem, gt, accel, cmdline, mib=256, share="on", incoming=False, log=None):
+    def __init__(self, kit, mem, gt, accel, cmdline, shape=SHAPE, share="on", incoming=False, log=None):
         for path in (kit, mem, gt):
             if "," in path:
                 raise GuestError(f"QEMU cannot take a comma in a path: {path}")
@@ -153,7 +205,7 @@ class Guest:
         ours_qmp, theirs_qmp = socket.socketpair()
         self.console, theirs_console = socket.socketpair()
         fds = (theirs_qmp.fileno(), theirs_console.fileno())
-        command = [QEMU] + arguments(accel, cmdline, mib, share, mem, gt, kit, f"socket,fd={fds[1]}", f"socket,fd={fds[0]}")
+        command = [QEMU] + arguments(accel, cmdline, shape, share, mem, gt, kit, f"socket,fd={fds[1]}", f"socket,fd={fds[0]}")
         if incoming:
             command += ["-incoming", "defer"]
         try:
@@ -321,9 +373,9 @@ def choose_accel(kit, wanted, scratch):
         for path in (mem, gt):
             if os.path.exists(path):
                 os.unlink(path)
-        make_disk(gt, 256)
+        make_disk(gt, SHAPE)
         with open(mem, "wb") as f:
-            f.truncate(256 << 20)
+            f.truncate(SHAPE["mib"] << 20)
         with Guest(kit, mem, gt, "kvm", kernel_cmdline("kvm")) as guest:
             guest.wait_line("BASE", silence=15, limit=20)
         return "kvm"
