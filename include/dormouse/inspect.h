@@ -55,6 +55,9 @@ enum dor_inspect_tier {
     DOR_TIER_FULL = 2     /* with BTF or a profile: tasks, mappings, files */
 };
 
+/* "content", "note", "full"; NULL for other numbers. */
+DOR_PUBLIC const char *dor_inspect_tier_name(enum dor_inspect_tier tier);
+
 /* PARS: what losing the page would cost the guest; decides the number of copies. */
 enum dor_importance {
     DOR_IMPORTANCE_NONE = 0, /* zero, free: nothing is lost */
@@ -64,6 +67,9 @@ enum dor_importance {
     DOR_IMPORTANCE_CRITICAL = 3, /* the guest dies: kernel data, slab, page tables, unknown */
     DOR_IMPORTANCES = 4
 };
+
+/* "none", "low", "normal", "critical"; NULL for other numbers. */
+DOR_PUBLIC const char *dor_importance_name(enum dor_importance importance);
 
 struct dor_inspect_process {
     uint32_t pid;
@@ -106,6 +112,9 @@ struct dor_inspection {
     char build_id[64];
     uint64_t page_count;
     const struct dor_inspect_page *pages; /* one per page of the image's row */
+    /* Where those pages lie: as the image says, or, where it does not, as the guest shows. */
+    const struct dor_image_range *ranges;
+    size_t range_count;
     const struct dor_inspect_process *processes;
     size_t process_count;
     const struct dor_inspect_mapping *mappings;
@@ -115,7 +124,8 @@ struct dor_inspection {
 };
 
 struct dor_inspect {
-    const char *process; /* name or pid of the runtime process; NULL = the largest */
+    /* Name or pid of the runtime process; NULL, and below the full tier always, the largest. */
+    const char *process;
     const char
         *profile_directory; /* cache of profiles by build id, read and added to; NULL = none */
     const char *vmlinux;    /* the guest's uncompressed kernel, to make a profile of; NULL */
