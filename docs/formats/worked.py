@@ -126,6 +126,8 @@ def parse_put_result(reader):
     for region_type in range(3):
         if mask & 1 << region_type:
             result[region_type] = reader.varints(8)
+    mask = reader.varint()
+    result["classes"] = {number: reader.varint() for number in range(13) if mask & 1 << number}
     return result
 
 

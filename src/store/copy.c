@@ -298,17 +298,18 @@ sidecars_fini(struct sidecars *sidecars)
 static int
 read_sidecars(struct dor_snapshot *snapshot, struct sidecars *sidecars)
 {
-    sidecars->count = dor_snapshot_info(snapshot)->sidecar_count;
+    const struct store_recipe *recipe = store_snapshot_recipe(snapshot);
+    sidecars->count = recipe->sidecar_count;
     sidecars->list = base_array(sidecars->count + 1, sizeof *sidecars->list);
     sidecars->names = base_array(sidecars->count + 1, sizeof *sidecars->names);
     if (sidecars->list == NULL || sidecars->names == NULL)
         return DOR_E_NO_MEMORY;
     for (size_t i = 0; i < sidecars->count; i++) {
         void *data;
-        int err = dor_snapshot_read_sidecar(
-            snapshot, i, sidecars->names[i], &data, &sidecars->list[i].size_bytes);
+        int err = store_snapshot_read_row(snapshot, i, &data, &sidecars->list[i].size_bytes);
         if (err != 0)
             return err;
+        memcpy(sidecars->names[i], recipe->sidecars[i].name, sizeof *sidecars->names);
         sidecars->list[i].data = data;
         sidecars->list[i].name = sidecars->names[i];
     }

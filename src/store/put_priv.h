@@ -46,9 +46,13 @@ struct window_stream {
     uint64_t count;
 };
 
+/* What a page of the window is. */
+enum { SLOT_ZERO = 0, SLOT_DATA, SLOT_PARENT };
+
 struct job {
     struct dor_store *store;
     const struct dor_put *put;
+    struct dor_page_source source;
     const struct store_options *options;
     uint32_t domain;
     struct store_writer *writer;
@@ -66,7 +70,7 @@ struct job {
     uint64_t window_first; /* page of the image */
     uint64_t window_pages, window_cap;
     uint8_t *window;
-    uint8_t *is_data; /* per page: not zero */
+    uint8_t *content; /* per page: zero, data or (in a diff) as in the parent */
     uint32_t *digests;
     struct cut *cuts;
     size_t cut_count;

@@ -319,14 +319,9 @@ read_stored_sidecar(
 }
 
 int
-dor_snapshot_read_sidecar(
-    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
-    void **ret_data, size_t *ret_size_bytes)
+store_snapshot_read_row(
+    struct dor_snapshot *snapshot, size_t index, void **ret_data, size_t *ret_size_bytes)
 {
-    if (index >= snapshot->recipe.sidecar_count)
-        return dor_fail(
-            DOR_E_USAGE, "snapshot %s has %zu sidecars", snapshot->info.name,
-            snapshot->recipe.sidecar_count);
     const struct store_sidecar_row *row = &snapshot->recipe.sidecars[index];
     AUTO_FREE uint8_t *stored = base_alloc(row->stored_bytes);
     AUTO_FREE uint8_t *plain = base_alloc(row->plain_bytes);
@@ -339,8 +334,77 @@ dor_snapshot_read_sidecar(
             row->plain_bytes);
     if (err != 0)
         return err;
-    memcpy(name, row->name, sizeof row->name);
     *ret_size_bytes = row->plain_bytes;
     *ret_data = TAKE(plain);
     return 0;
+}
+
+const struct store_recipe *
+store_snapshot_recipe(const struct dor_snapshot *snapshot)
+{
+    return &snapshot->recipe;
+}
+
+int
+dor_snapshot_read_sidecar(
+    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
+    void **ret_data, size_t *ret_size_bytes)
+{
+    if (index >= snapshot->info.sidecar_count)
+        return dor_fail(
+            DOR_E_USAGE, "snapshot %s has %llu sidecars", snapshot->info.name,
+            (unsigned long long)snapshot->info.sidecar_count);
+    int err = store_snapshot_read_row(snapshot, index, ret_data, ret_size_bytes);
+    if (err == 0)
+        memcpy(
+            name, snapshot->recipe.sidecars[index].name,
+            sizeof snapshot->recipe.sidecars->name);
+    return err;
+}
+
+/* ------------------------------------------------------------------ parts */
+
+static int
+read_part(
+    struct dor_snapshot *snapshot, const char *name, void **ret_data, size_t *ret_size_bytes)
+{
+    const struct store_recipe *recipe = &snapshot->recipe;
+    for (size_t i = recipe->entry.info.sidecar_count; i < recipe->sidecar_count; i++)
+        if (strcmp(recipe->sidecars[i].name, name) == 0)
+            return store_snapshot_read_row(snapshot, i, ret_data, ret_size_bytes);
+    return dor_fail(DOR_E_NOT_FOUND, "snapshot %s has no %s", snapshot->info.name, name + 1);
+}
+
+int
+dor_snapshot_read_classes(struct dor_snapshot *snapshot, uint8_t **ret)
+{
+    AUTO_FREE void *data = NULL;
+    size_t size_bytes = 0;
+    int err = read_part(snapshot, STORE_PART_CLASSES, &data, &size_bytes);
+    if (err != 0)
+        return err;
+    const uint8_t *classes = data;
+    bool bad = size_bytes != snapshot->recipe.page_count;
+    for (size_t i = 0; i < size_bytes && !bad; i++)
+        bad = classes[i] >= DOR_CLASSES;
+    if (bad)
+        return dor_fail(
+            DOR_E_CORRUPT, "snapshot %s: its page classes make no sense", snapshot->info.name);
+    *ret = TAKE(data);
+    return 0;
+}
+
+int
+dor_snapshot_read_frame(struct dor_snapshot *snapshot, void **ret_data, size_t *ret_size_bytes)
+{
+    return read_part(snapshot, STORE_PART_FRAME, ret_data, ret_size_bytes);
+}
+
+bool
+dor_snapshot_same_page(
+    const struct dor_snapshot *left, const struct dor_snapshot *right, uint64_t page_index)
+{
+    return left->store == right->store && left->domain == right->domain &&
+           page_index < left->recipe.page_count && page_index < right->recipe.page_count &&
+           left->recipe.places[page_index] == right->recipe.places[page_index];
 }
