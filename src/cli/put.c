@@ -24,6 +24,8 @@ print_json(const char *name, const struct dor_put_result *result, uint64_t elaps
     if (!cli_json_set(object, "name", cli_json_text(name)) ||
         !cli_json_set_kinds(object, &result->total) ||
         !cli_json_set(object, "added_bytes", cli_json_u64(result->added_bytes)) ||
+        !cli_json_set(object, "pages_by_class", cli_json_classes(result->pages_by_class)) ||
+        !cli_json_set(object, "dropped_bytes", cli_json_u64(result->dropped_bytes)) ||
         !cli_json_set(
             object, "by_region_type", cli_json_region_types(result->by_region_type)) ||
         !cli_json_set(object, "elapsed_ns", cli_json_u64(elapsed_ns)))
