@@ -384,6 +384,43 @@ def read_store(folder):
     return images
 
 
+# ---------------------------------------------------------------------- frame.md
+
+
+def parse_image_frame(data, row):
+    """The files that frame and row make, {name: (mode, bytes)}, and the ranges."""
+    magic, version, form, flags, pages, body_bytes, digest = struct.unpack_from("<8sIHHQQQ", data)
+    body = data[40:]
+    need(magic == b"DORFRAME" and version == 1, "not a frame of version 1")
+    need(len(body) == body_bytes and digest == xxh3(data[:32]) ^ xxh3(body), "size or checksum is wrong")
+    need(1 <= form <= 7 and flags <= 7 and len(row) == pages * PAGE, "format, flags or row are wrong")
+    reader, files, ranges, sizes, page = Reader(body), {}, [], {}, 0
+    name = None
+    while value := reader.varint():
+        op, number = value & 7, value >> 3
+        need(number > 0 or op == 1, "an op of nothing")
+        if op == 1:
+            last, name = name, reader.take(number)
+            need(last is None or last < name, "names are out of order")
+            need(not {b"/", b"\0"} & set(name[i : i + 1] for i in range(number)), "a name with / or 0")
+            need(bool(number) == flags & 1 and name not in (b".", b".."), "a name that is not allowed")
+            files[name], sizes[name] = (reader.varint(), b""), reader.varint()
+        elif op == 6:
+            space, first = reader.varints(2)
+            ranges.append((number, space, (first - 1) * PAGE if first else None))
+        else:
+            need(name is not None and 2 <= op <= 5 and not ranges, "content where none may be")
+            page = reader.varint() if op == 5 else page
+            content = {2: lambda: bytes(number), 3: lambda: reader.take(number)}.get(
+                op, lambda: row[page * PAGE : (page + number) * PAGE])()
+            need(len(content) == number * (PAGE if op > 3 else 1), "pages beyond the row")
+            page += number if op > 3 else 0
+            files[name] = (files[name][0], files[name][1] + content)
+    need(reader.left() == 0 and sum(area[0] for area in ranges) == pages, "the end is wrong")
+    need(all(len(content) == sizes[name] for name, (_, content) in files.items()), "a file's size is wrong")
+    return files, ranges
+
+
 # ---------------------------------------------------------------------- the example of the pages
 
 
@@ -415,6 +452,58 @@ def page_p2():
 FIRST = bytes(PAGE) + page_t() + page_p() + bytes(PAGE)
 SECOND = page_t() + page_t2() + bytes(22 * PAGE) + page_p2() + bytes(PAGE)
 EXAMPLE = {"first": (FIRST, {"vmstate": b"device state"}), "second": (SECOND, {})}
+
+
+def crc64(data):
+    """Polynomial 0xad93d23594c935a9, bits reflected, begins at 0, not inverted."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
+    return crc
+
+
+def example_firecracker(path):
+    path.mkdir()
+    vmstate = struct.pack("<Q", 0x0710198486640000) + bytes(120)
+    (path / "vmstate").write_bytes(vmstate + struct.pack("<Q", crc64(vmstate)))
+    (path / "mem").write_bytes(page_t() + bytes(PAGE) + page_p())
+    for file in path.iterdir():
+        file.chmod(0o600)
+
+
+def example_mapped_ram(path):
+    """One block of RAM: three pages, of which the second became zero after it was written."""
+    def name(text):
+        return bytes([len(text)]) + text
+
+    stream = b"QEVM\0\0\0\3\7\0\0\0\7microvm\5" + name(b"configuration/capabilities")
+    stream += struct.pack(">II", 1, 1) + name(b"mapped-ram")
+    stream += b"\1" + struct.pack(">I", 2) + name(b"ram") + struct.pack(">IIQ", 0, 4, 3 * PAGE | 4)
+    stream += name(b"ram") + struct.pack(">Q", 3 * PAGE)
+    stream += struct.pack(">IQQQ", 1, PAGE, len(stream) + 28, PAGE) + struct.pack("<Q", 0b101)
+    pages = page_t() + b"old data".ljust(PAGE, b"\0") + page_p()
+    path.write_bytes(stream.ljust(PAGE, b"\0") + pages + b"devices")
+    path.chmod(0o600)
+
+
+EXAMPLE_ROW = page_t() + bytes(PAGE) + page_p()
+EXAMPLE_IMAGES = {"firecracker": example_firecracker, "mapped-ram": example_mapped_ram}
+
+
+def documented_frames():
+    """The blocks of frame.md: {"firecracker": bytes}."""
+    frames = {}
+    text = (HERE / "frame.md").read_text()
+    for name, block in re.findall(r"<!-- frame: ([^>]*?) -->\n+```text\n(.*?)```", text, re.S):
+        data = b""
+        for line in block.splitlines():
+            offset, there = line.split(";")[0].split(None, 1)
+            need(int(offset, 16) == len(data), f"{name}: a gap at {offset}")
+            data += bytes.fromhex(there)
+        frames[name] = data
+    return frames
 
 
 def documented_bytes():
@@ -505,6 +594,34 @@ def check_documented(program, folder):
         out = folder / f"{name}.out"
         holds(f"the program gets {name} back from them", program.must, store, "get", name, "-o", out)
         ok(out.exists() and out.read_bytes() == image, f"{name} is the image that was put")
+
+
+def files_of(path):
+    paths = sorted(path.iterdir()) if path.is_dir() else [path]
+    return {(file.name if path.is_dir() else "").encode(): (file.stat().st_mode & 0o777, file.read_bytes())
+            for file in paths}
+
+
+def check_frames(folder, reframe):
+    """The documented frames make the example images, and the program makes these frames of them."""
+    frames = documented_frames()
+    need(frames.keys() == EXAMPLE_IMAGES.keys(), f"the page documents {sorted(frames)}")
+    for name, make in EXAMPLE_IMAGES.items():
+        image, out = folder / name, folder / f"{name}.again"
+        make(image)
+        files, ranges = parse_image_frame(frames[name], EXAMPLE_ROW)
+        ok(files == files_of(image), f"the documented {name} frame and the row are the image")
+        ok(ranges == [(3, 0, 0)], f"the documented {name} frame tells the addresses")
+        if not os.access(reframe, os.X_OK):
+            ok(True, f"the program makes the {name} frame # SKIP {reframe} is not built")
+            continue
+        row, frame = folder / f"{name}.row", folder / f"{name}.frame"
+        command = [reframe, str(image), str(out), str(row), str(frame)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        need(done.returncode == 0, done.stderr)
+        ok(row.read_bytes() == EXAMPLE_ROW, f"the program reads the row of {name}")
+        ok(frame.read_bytes() == frames[name], f"the program makes the documented {name} frame")
+        ok(files_of(out) == files_of(image), f"the program makes {name} of it again")
 
 
 def mutate(rng, image, pages):
@@ -600,6 +717,8 @@ def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = pathlib.Path(temp)
         holds("the pages' blocks make files", documented_bytes)
+        reframe = os.environ.get("DOR_REFRAME", os.path.join(os.path.dirname(path), "tests/guest/reframe"))
+        holds("frames", check_frames, folder, reframe)
         holds("the documented store", check_documented, program, folder)
         holds("the program makes the example", program.make_example, folder)
         holds("it reads as the pages say", same_images, folder / "example", EXAMPLE)

@@ -50,6 +50,7 @@ code_of_errno(int errnum)
     case ENOENT:
         return DOR_E_NOT_FOUND;
     case EEXIST:
+    case ENOTEMPTY:
         return DOR_E_EXISTS;
     case ENOSPC:
     case EDQUOT:

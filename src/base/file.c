@@ -8,7 +8,7 @@
  * half of a call that the kernel does in one step is the whole step, for the question is only
  * what a later process finds.
  *
- * What it does not do: buffering, memory mapping, O_DIRECT.
+ * What it does not do: buffering, O_DIRECT.
  */
 #include "base/file.h"
 
@@ -24,7 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -195,6 +195,60 @@ base_file_size(int fd, const char *name, uint64_t *ret)
 }
 
 int
+base_file_stat(int dirfd, const char *path, int flags, const char *name, struct stat *ret)
+{
+    struct stat status = {0};
+    int errnum = HOOKED(false, fstatat(dirfd, path, &status, flags));
+    if (errnum != 0)
+        return dor_fail_errno(errnum, "%s: cannot look at it", name);
+    *ret = status;
+    return 0;
+}
+
+int
+base_file_map(int fd, uint64_t size_bytes, const char *name, uint8_t **ret)
+{
+    void *map = MAP_FAILED;
+    dor_assert(size_bytes > 0);
+    int errnum = HOOKED(
+        false, (map = mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0)) ==
+                       MAP_FAILED
+                   ? -1
+                   : 0);
+    if (errnum != 0)
+        return dor_fail_errno(
+            errnum, "%s: cannot map its %llu bytes", name, (unsigned long long)size_bytes);
+    *ret = map;
+    return 0;
+}
+
+static int
+protect(uint8_t *map, uint64_t size_bytes, int protection, const char *name)
+{
+    int errnum = HOOKED(false, mprotect(map, size_bytes, protection));
+    return errnum == 0 ? 0 : dor_fail_errno(errnum, "%s: cannot change its mapping", name);
+}
+
+int
+base_map_writable(uint8_t *map, uint64_t size_bytes, const char *name)
+{
+    return protect(map, size_bytes, PROT_READ | PROT_WRITE, name);
+}
+
+int
+base_map_read_only(uint8_t *map, uint64_t size_bytes, const char *name)
+{
+    return protect(map, size_bytes, PROT_READ, name);
+}
+
+void
+base_file_unmap(uint8_t *map, uint64_t size_bytes)
+{
+    if (map != NULL)
+        munmap(map, size_bytes);
+}
+
+int
 base_file_truncate(int fd, uint64_t size_bytes, const char *name)
 {
     int errnum = HOOKED(true, ftruncate(fd, (off_t)size_bytes));
@@ -231,6 +285,13 @@ base_dir_make(int dirfd, const char *name, unsigned mode)
 {
     int errnum = HOOKED(true, mkdirat(dirfd, name, (mode_t)mode));
     return errnum == 0 ? 0 : dor_fail_errno(errnum, "cannot make the directory %s", name);
+}
+
+int
+base_dir_remove(int dirfd, const char *name)
+{
+    int errnum = HOOKED(true, unlinkat(dirfd, name, AT_REMOVEDIR));
+    return errnum == 0 ? 0 : dor_fail_errno(errnum, "cannot remove the directory %s", name);
 }
 
 /* Read one name; *RET is NULL after the last. readdir() tells failure from the end by errno

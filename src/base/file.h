@@ -17,6 +17,7 @@
 #include <dormouse/err.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 /* Open PATH relative to DIRFD (or AT_FDCWD); O_CLOEXEC is added to FLAGS. MODE counts with
@@ -48,6 +49,23 @@ DOR_MUST_CHECK int base_dir_sync(int dirfd, const char *name);
 
 DOR_MUST_CHECK int base_file_size(int fd, const char *name, uint64_t *ret);
 
+/*
+ * What PATH relative to DIRFD is. FLAGS are those of fstatat(): AT_SYMLINK_NOFOLLOW, or
+ * AT_EMPTY_PATH with "" for DIRFD itself. NAME is for the error text.
+ */
+DOR_MUST_CHECK int
+base_file_stat(int dirfd, const char *path, int flags, const char *name, struct stat *ret);
+
+/*
+ * Map the first SIZE_BYTES (more than 0) of the file, to be read only; *RET is page-aligned. The
+ * mapping is private: base_map_writable() lets it be changed, the file stays as it is. Reading
+ * where the file has been cut since kills the process.
+ */
+DOR_MUST_CHECK int base_file_map(int fd, uint64_t size_bytes, const char *name, uint8_t **ret);
+DOR_MUST_CHECK int base_map_writable(uint8_t *map, uint64_t size_bytes, const char *name);
+DOR_MUST_CHECK int base_map_read_only(uint8_t *map, uint64_t size_bytes, const char *name);
+void base_file_unmap(uint8_t *map, uint64_t size_bytes); /* NULL is fine */
+
 DOR_MUST_CHECK int base_file_truncate(int fd, uint64_t size_bytes, const char *name);
 
 /* Rename FROM to TO inside DIRFD, replacing TO. Durable after base_dir_sync(). */
@@ -59,6 +77,9 @@ DOR_MUST_CHECK int base_file_unlink(int dirfd, const char *name);
 
 /* Make the directory NAME with MODE; DOR_E_EXISTS when there is one. */
 DOR_MUST_CHECK int base_dir_make(int dirfd, const char *name, unsigned mode);
+
+/* Remove the directory NAME, which must be empty. */
+DOR_MUST_CHECK int base_dir_remove(int dirfd, const char *name);
 
 /*
  * Call FN with each name in the directory DIRFD, without "." and "..", in no order. FN may

@@ -42,6 +42,8 @@ struct cli_values {
     uint64_t max_work_bytes;
 
     const char *to, *as;
+
+    const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };
 
 #define CLI_NOT_GIVEN UINT64_MAX

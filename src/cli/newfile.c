@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { SUFFIX_LETTERS = 6, TRIES_MAX = 100 };
 
@@ -119,6 +120,29 @@ cli_newfile_same(const struct cli_newfile *a, const struct cli_newfile *b)
     return strcmp(a->name, b->name) == 0 && fstat(a->dirfd, &in_a) == 0 &&
            fstat(b->dirfd, &in_b) == 0 && in_a.st_dev == in_b.st_dev &&
            in_a.st_ino == in_b.st_ino;
+}
+
+int
+cli_newfile_stream(const struct cli_newfile *file, FILE **ret)
+{
+    int fd = dup(file->fd);
+    FILE *stream = fd < 0 ? NULL : fdopen(fd, "w");
+    if (stream == NULL) {
+        int rc = dor_fail_errno(errno, "%s", file->path);
+        base_auto_close(&fd);
+        return rc;
+    }
+    *ret = stream;
+    return 0;
+}
+
+int
+cli_newfile_stream_end(const struct cli_newfile *file, FILE *stream)
+{
+    bool failed = ferror(stream) != 0;
+    if (fclose(stream) != 0)
+        return dor_fail_errno(errno, "%s", file->path);
+    return failed ? dor_fail(DOR_E_IO, "%s: could not be written", file->path) : 0;
 }
 
 int

@@ -15,6 +15,7 @@
 #include <dormouse/err.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 struct cli_newfile {
@@ -39,6 +40,10 @@ DOR_MUST_CHECK int cli_newfile_open(struct cli_newfile *file, const char *path);
 
 /* Whether both are to have the same name in the same directory. */
 bool cli_newfile_same(const struct cli_newfile *a, const struct cli_newfile *b);
+
+/* A stream that writes to the file, to be ended by cli_newfile_stream_end(), which tells errors. */
+DOR_MUST_CHECK int cli_newfile_stream(const struct cli_newfile *file, FILE **ret);
+DOR_MUST_CHECK int cli_newfile_stream_end(const struct cli_newfile *file, FILE *stream);
 
 /* Wait until all that was written is on disk. */
 DOR_MUST_CHECK int cli_newfile_sync(struct cli_newfile *file);

@@ -112,6 +112,10 @@ test_directories(int dir)
     names = (struct names){.stop_at = 1};
     is_int(base_dir_list(inner, add_name, &names), 7, "a callback may stop the walk");
     is_int(names.count, 1, "at once");
+    is_int(base_dir_remove(dir, "d"), DOR_E_EXISTS, "a directory that is not empty");
+    is_ok(base_dir_make(dir, "e", 0700), "an empty one");
+    is_ok(base_dir_remove(dir, "e"), "can be removed");
+    is_int(base_dir_remove(dir, "e"), DOR_E_NOT_FOUND, "once");
 }
 
 static void
@@ -188,6 +192,34 @@ test_whole(int dir)
     is_int(base_file_replace(dir, name, "", 0), DOR_E_USAGE, "a name too long");
 }
 
+static void
+test_map(int dir)
+{
+    AUTO_CLOSE int fd = -1;
+    struct stat status;
+    uint8_t *map = NULL;
+    char c = 0;
+    is_ok(base_file_open(dir, "m", O_RDWR | O_CREAT, 0600, &fd), "a file");
+    is_ok(base_file_pwrite(fd, "mapped", 6, 0, "m"), "with bytes");
+    is_ok(base_file_stat(dir, "m", 0, "m", &status), "look at it by name");
+    is_int(status.st_size, 6, "its size");
+    is_ok(base_file_stat(fd, "", AT_EMPTY_PATH, "m", &status), "and by descriptor");
+    is_int(status.st_size, 6, "its size");
+    is_int(base_file_stat(dir, "none", 0, "none", &status), DOR_E_NOT_FOUND, "nothing there");
+    is_ok(base_file_map(fd, 6, "m", &map), "map it");
+    is_mem(map, "mapped", 6, "its bytes");
+    is_ok(base_map_writable(map, 6, "m"), "make the mapping writable");
+    map[0] = 'M';
+    is_ok(base_map_read_only(map, 6, "m"), "and read-only again");
+    is_ok(base_file_pread(fd, &c, 1, 0, "m"), "the file");
+    is_int(c, 'm', "is as it was");
+    base_file_unmap(map, 6);
+    base_file_unmap(NULL, 6);
+    AUTO_CLOSE int pipe = -1;
+    is_ok(base_file_open(AT_FDCWD, "/proc/self/cmdline", O_RDONLY, 0, &pipe), "no file");
+    ok(base_file_map(pipe, 6, "cmdline", &map) != 0, "cannot be mapped");
+}
+
 int
 main(void)
 {
@@ -198,5 +230,6 @@ main(void)
     test_lock(dir);
     test_holes(dir);
     test_whole(dir);
+    test_map(dir);
     return done_testing();
 }

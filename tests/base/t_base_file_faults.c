@@ -34,6 +34,8 @@ use_everything(void)
     AUTO_CLOSE int fd = -1;
     AUTO_BUF struct base_buf buf = {0};
     uint64_t start, end;
+    struct stat status;
+    uint8_t *map = NULL;
     char c;
     int rc = base_file_open(dir, "f", O_RDWR | O_CREAT | O_TRUNC, 0600, &fd);
     if (rc == 0)
@@ -54,6 +56,17 @@ use_everything(void)
         rc = base_file_read_all(dir, "g", 4, &buf);
     if (rc == 0)
         rc = base_dir_make(dir, "d", 0700);
+    if (rc == 0)
+        rc = base_dir_remove(dir, "d");
+    if (rc == 0)
+        rc = base_file_stat(dir, "f", 0, "f", &status);
+    if (rc == 0)
+        rc = base_file_map(fd, 2, "f", &map);
+    if (rc == 0)
+        rc = base_map_writable(map, 2, "f");
+    if (rc == 0)
+        rc = base_map_read_only(map, 2, "f");
+    base_file_unmap(map, 2);
     if (rc == 0)
         rc = base_dir_list(dir, ignore_name, NULL);
     if (rc == 0)
