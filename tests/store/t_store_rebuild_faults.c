@@ -185,10 +185,15 @@ test_lost_catalog_in_a_chain(void)
     unsigned wrong = 0;
     unsigned tries = 0;
     image_make(&rng, &chain[0], CHAIN_PAGES);
-    dor_store_close(new_store("chain", NULL));
+    /* The first is whole: a directory without any file is no store to be repaired. */
+    struct dor_store *store = new_store("chain", NULL);
+    must_put(store, chain_name(0), &chain[0]);
+    dor_store_close(store);
+    image_copy(&chain[1], &chain[0]);
+    image_evolve(&rng, &chain[1]);
     tree_read(&tree, test_path("chain"));
     tree_remove(&tree, "lock");
-    for (chain_next = 0; chain_next < CHAIN; chain_next++) {
+    for (chain_next = 1; chain_next < CHAIN; chain_next++) {
         bool each = chain_next % 8 >= 6;
         uint64_t nth = each ? 1 : 1 + base_random_below(&rng, 8);
         for (bool killed = true; killed; nth++) {
