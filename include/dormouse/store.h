@@ -306,7 +306,7 @@ struct dor_check_result {
 
 /*
  * Reads and verifies everything. 0 even with findings (see ret->findings); an error when it
- * could not look.
+ * could not look. An I/O error is a finding, but ends a repair: it may be a passing one.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_check(
     struct dor_store *store, const struct dor_check *check, struct dor_check_result *ret);

@@ -186,6 +186,7 @@ collect_patch_units(struct defragmenter *work)
         page->plain = store_place(
             DOR_PAGE_RAW, store_place_type(page->place), at.segment->table->bases[at.row]);
         page->patch_bytes = store_table_page_bytes(at.segment->table, at.group, at.row);
+        dor_assert(unit != NULL); /* only a page before this one can be in the same group */
         unit->count++;
         uint64_t alone =
             decoding_cost(at.group, true, page->patch_bytes) + page->patch_bytes / 6;
