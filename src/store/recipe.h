@@ -22,8 +22,8 @@ struct store_sidecar_row {
 };
 
 /*
- * Parts of a snapshot that are not its user's: kept as sidecars are, after them, under names that no
- * sidecar can have.
+ * Parts of a snapshot that are not its user's: kept as sidecars are, after them, under names that
+ * no sidecar can have.
  */
 #define STORE_PART_CLASSES "/classes"
 #define STORE_PART_FRAME   "/frame"
