@@ -20,8 +20,8 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Everything that one get writes. */
@@ -145,8 +145,8 @@ open_scratch(const char *path, int *ret)
         return dor_fail(DOR_E_USAGE, "-o %s: the path is too long", path);
     memcpy(directory, path, bytes);
     directory[bytes] = '\0';
-    int fd = open(
-        bytes == 0 ? "." : directory, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    int fd =
+        open(bytes == 0 ? "." : directory, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
     if (fd < 0)
         fd = memfd_create("dormouse pages", MFD_CLOEXEC);
     if (fd < 0)

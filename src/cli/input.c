@@ -28,8 +28,9 @@ check_regular(const char *path, mode_t mode)
                        : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
                                                         : "a special file";
     return dor_fail(
-        DOR_E_USAGE, "sidecar %s: is %s; only a regular file can be stored, copy it into one first",
-        path, kind);
+        DOR_E_USAGE,
+        "sidecar %s: is %s; only a regular file can be stored, copy it into one first", path,
+        kind);
 }
 
 static int

@@ -22,8 +22,7 @@ add_json(void *context, const struct dor_snapshot_info *info)
         "sidecars", cli_json_u64(info->sidecar_count), "created",
         cli_json_time(info->created_ns), "woken", cli_json_time(info->woken_ns));
     if (!cli_json_set(row, "pages_by_class", cli_json_classes(info->put.pages_by_class)) ||
-        !cli_json_set(
-            row, "by_region_type", cli_json_region_types(info->put.by_region_type)) ||
+        !cli_json_set(row, "by_region_type", cli_json_region_types(info->put.by_region_type)) ||
         json_array_append_new(snapshots, json_incref(row)) != 0)
         return dor_fail(DOR_E_NO_MEMORY, "no memory for the list of snapshots");
     return 0;
@@ -129,7 +128,7 @@ int
 cli_ls_run(const struct cli *cli)
 {
     AUTO_STORE struct dor_store *store = NULL;
-    int (*list)(struct dor_store *store);
+    int (*list)(struct dor_store * store);
     int rc = find_list(cli->values.by, &list);
     if (rc == 0)
         rc = cli_store_open(cli, DOR_OPEN_READ, &store);

@@ -173,7 +173,8 @@ mark_free(
 {
     if (!inspection->free_is_sure) {
         fprintf(
-            stderr, "dormouse: %s: free pages are kept, for it is not sure which are free: %s\n",
+            stderr,
+            "dormouse: %s: free pages are kept, for it is not sure which are free: %s\n",
             cli->args[1],
             inspection->remark[0] != '\0' ? inspection->remark : "no kernel that tells");
         return 0;

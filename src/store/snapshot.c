@@ -22,8 +22,9 @@
 #include "store/store_priv.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
-#define OUT_PAGES   1024  /* brought in order together */
-#define RUN_PAGES   64    /* neighbours written together */
+#define OUT_PAGES   2048  /* at most, brought in order together */
+#define ARENA_BYTES ((768u << 10) + STORE_GROUP_BYTES_MAX) /* what is used stays in the cache */
+#define RUN_PAGES   64                                     /* neighbours written together */
 
 struct dor_snapshot {
     struct dor_store *store;
@@ -177,21 +178,23 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
 /* ------------------------------------------------------------------ the whole image */
 
 /*
- * Pages come in the order of their storage, which is near the image's. A buffer of them is put in
- * the image's order, so that neighbours are written by one call.
+ * Pages come in the order of their storage, which is near the image's. Some of them, left in the
+ * arena where they were decoded, are put in the image's order, so that neighbours are written by
+ * one call.
  */
 struct image_writer {
     struct dor_snapshot *snapshot;
     int fd;
     uint64_t failed_page;
-    size_t page_count;          /* waiting in the buffer */
-    struct base_sort_row *rows; /* of each: page of the image, slot in the buffer */
-    uint8_t *buffer;
+    size_t page_count;          /* waiting in the arena */
+    struct base_sort_row *rows; /* of each: page of the image, offset in the arena */
+    struct store_fetch_arena arena;
 };
 
 static int
-flush_pages(struct image_writer *writer)
+flush_pages(void *context)
 {
+    struct image_writer *writer = context;
     struct iovec pieces[RUN_PAGES];
     size_t count = writer->page_count;
     const struct base_sort_row *rows =
@@ -201,8 +204,7 @@ flush_pages(struct image_writer *writer)
         size_t run = 0;
         uint64_t first_page = rows[i].key;
         for (; run < RUN_PAGES && i < count && rows[i].key == first_page + run; run++, i++)
-            pieces[run] =
-                (struct iovec){writer->buffer + rows[i].index * DOR_PAGE_BYTES, DOR_PAGE_BYTES};
+            pieces[run] = (struct iovec){writer->arena.bytes + rows[i].index, DOR_PAGE_BYTES};
         int err = base_file_pwritev(
             writer->fd, pieces, run, first_page * DOR_PAGE_BYTES, "the image");
         if (err != 0)
@@ -220,9 +222,8 @@ visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
         writer->failed_page = tag;
         return base_err_record()->code;
     }
-    size_t slot = writer->page_count++;
-    writer->rows[slot] = (struct base_sort_row){tag, slot};
-    memcpy(writer->buffer + slot * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
+    writer->rows[writer->page_count++] =
+        (struct base_sort_row){tag, (uint64_t)(page - writer->arena.bytes)};
     return writer->page_count < OUT_PAGES ? 0 : flush_pages(writer);
 }
 
@@ -236,8 +237,9 @@ write_batch(
         if (store_place_is_stored(recipe->places[i]))
             items[count++] = (struct store_fetch_item){recipe->places[i], i};
     writer->failed_page = UINT64_MAX;
-    int err = store_fetch(
-        writer->snapshot->store, writer->snapshot->domain, items, count, visit_page, writer);
+    int err = store_fetch_into(
+        writer->snapshot->store, writer->snapshot->domain, items, count, &writer->arena,
+        visit_page, writer);
     return err != 0 ? err : flush_pages(writer);
 }
 
@@ -288,14 +290,17 @@ dor_snapshot_write_image(
         err = base_file_truncate(fd, snapshot->info.logical_bytes, "the image");
     if (err != 0)
         return err;
-    AUTO_FREE uint8_t *buffer = base_alloc_pages(OUT_PAGES);
+    AUTO_FREE uint8_t *arena = base_alloc(ARENA_BYTES);
     AUTO_FREE struct base_sort_row *rows = base_array(OUT_PAGES, 2 * sizeof *rows);
     AUTO_FREE struct store_fetch_item *items =
         base_array(base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
-    if (buffer == NULL || rows == NULL || items == NULL)
+    if (arena == NULL || rows == NULL || items == NULL)
         return DOR_E_NO_MEMORY;
     struct image_writer writer = {
-        .snapshot = snapshot, .fd = fd, .rows = rows, .buffer = buffer};
+        .snapshot = snapshot,
+        .fd = fd,
+        .rows = rows,
+        .arena = {arena, ARENA_BYTES, flush_pages}};
     err = write_batches(&writer, items, progress, progress_context);
     if (err == 0)
         set_woken(snapshot);
