@@ -277,44 +277,6 @@ copy_streams(struct copier *copier)
 
 /* ------------------------------------------------------------------ the snapshot */
 
-struct sidecars {
-    struct dor_sidecar *list;
-    char (*names)[DOR_NAME_BYTES_MAX + 1];
-    size_t count;
-};
-
-static void
-sidecars_fini(struct sidecars *sidecars)
-{
-    for (size_t i = 0; sidecars->list != NULL && i < sidecars->count; i++) {
-        void *data;
-        memcpy(&data, &sidecars->list[i].data, sizeof data);
-        base_free(data);
-    }
-    base_free(sidecars->list);
-    base_free(sidecars->names);
-}
-
-static int
-read_sidecars(struct dor_snapshot *snapshot, struct sidecars *sidecars)
-{
-    sidecars->count = dor_snapshot_info(snapshot)->sidecar_count;
-    sidecars->list = base_array(sidecars->count + 1, sizeof *sidecars->list);
-    sidecars->names = base_array(sidecars->count + 1, sizeof *sidecars->names);
-    if (sidecars->list == NULL || sidecars->names == NULL)
-        return DOR_E_NO_MEMORY;
-    for (size_t i = 0; i < sidecars->count; i++) {
-        void *data;
-        int err = dor_snapshot_read_sidecar(
-            snapshot, i, sidecars->names[i], &data, &sidecars->list[i].size_bytes);
-        if (err != 0)
-            return err;
-        sidecars->list[i].data = data;
-        sidecars->list[i].name = sidecars->names[i];
-    }
-    return 0;
-}
-
 /*
  * New places for all pages; the put result counts mapped pages as exact where the target had
  * them.
@@ -355,7 +317,7 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
 static int
 commit(
     struct copier *copier, const char *target_name, const struct dor_snapshot_info *info,
-    const struct store_recipe *recipe, const struct sidecars *sidecars)
+    const struct store_recipe *recipe, const struct store_sidecars *sidecars)
 {
     struct store_catalog *catalog = copier->target->catalog;
     struct store_snapshot_entry entry = {.domain = copier->target_domain, .info = *info};
@@ -380,9 +342,8 @@ static int
 copier_run(
     struct copier *copier, const struct store_snapshot_entry *from, const char *target_name)
 {
-    struct dor_snapshot *snapshot = NULL;
     struct store_recipe recipe = {0};
-    struct sidecars sidecars = {0};
+    struct store_sidecars sidecars = {0};
     struct store_packing packing;
     uint64_t first_new[STORE_STREAMS];
     store_packing_from_options(&copier->target->options, &packing);
@@ -398,9 +359,7 @@ copier_run(
     if (err == 0)
         err = store_usage_init(&copier->needed, copier->source, copier->source_domain);
     if (err == 0)
-        err = dor_snapshot_open(copier->source, from->info.name, &snapshot);
-    if (err == 0)
-        err = read_sidecars(snapshot, &sidecars);
+        err = store_sidecars_read(copier->source, from->info.name, &sidecars);
     if (err == 0)
         err = store_snapshot_read_recipe(copier->source, from, &recipe);
     if (err == 0) {
@@ -414,9 +373,8 @@ copier_run(
         err = map_recipe(copier, &recipe, first_new);
     if (err == 0)
         err = commit(copier, target_name, &from->info, &recipe, &sidecars);
-    sidecars_fini(&sidecars);
+    store_sidecars_fini(&sidecars);
     store_recipe_fini(&recipe);
-    dor_snapshot_close(snapshot);
     return err;
 }
 

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 #include "store/usage.h"
 
@@ -150,7 +151,10 @@ count_kinds(struct explainer *explainer, const struct store_recipe *recipe)
             &explainer->result->by_region_type[store_place_type(place)];
         bytes->logical_bytes += DOR_PAGE_BYTES;
         if (!store_place_is_stored(place)) {
-            bytes->zero_bytes += DOR_PAGE_BYTES;
+            if (store_place_is_reference(place))
+                bytes->reference_bytes += DOR_PAGE_BYTES;
+            else
+                bytes->zero_bytes += DOR_PAGE_BYTES;
             continue;
         }
         unsigned stream = store_place_stream(place);
@@ -354,10 +358,14 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         stat.pages_by_kind[DOR_PAGE_REFERENCE] += put->reference_bytes / DOR_PAGE_BYTES;
         stat.exact_pages += put->exact_bytes / DOR_PAGE_BYTES;
     }
+    stat.roots = catalog->root_count;
+    for (size_t i = 0; i < catalog->root_count; i++)
+        stat.root_bytes += catalog->roots[i].info.file_bytes;
     for (size_t i = 0; i < store->index_count; i++)
         stat.index_bytes += store_index_bytes(store->indexes[i].index);
     stat.stored_bytes =
-        stat.segment_bytes + stat.table_bytes + stat.recipe_bytes + stat.catalog_bytes;
+        stat.segment_bytes + stat.table_bytes + stat.recipe_bytes + stat.catalog_bytes +
+        stat.root_bytes;
     *ret = stat;
     return 0;
 }

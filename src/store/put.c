@@ -84,7 +84,7 @@ cut_length(const struct job *job, uint64_t page, unsigned type)
     uint64_t end = page + chunk_pages - image_page % chunk_pages;
     end = base_min_u64(end, job->window_pages);
     uint64_t i = page + 1;
-    while (i < end && job->is_data[i] && match_page_type(job, i) == type)
+    while (i < end && job->is_data[i] == 1 && match_page_type(job, i) == type)
         i++;
     return (unsigned)(i - page);
 }
@@ -97,6 +97,11 @@ cut_window(struct job *job)
     for (uint64_t page = 0; page < job->window_pages;) {
         unsigned type = match_page_type(job, page);
         struct dor_kind_bytes *bytes = &job->result.by_region_type[type];
+        if (job->is_data[page] == PAGE_OF_ROOT) {
+            bytes->reference_bytes += DOR_PAGE_BYTES;
+            page++;
+            continue;
+        }
         if (!job->is_data[page]) {
             job->places[job->window_first + page++] = store_place(DOR_PAGE_ZERO, type, 0);
             bytes->zero_bytes += DOR_PAGE_BYTES;
@@ -245,6 +250,8 @@ do_window(struct job *job, uint64_t first_page)
     begin_window(job, first_page);
     int err = read_window(job);
     if (err == 0)
+        err = match_roots(job);
+    if (err == 0)
         err = cut_window(job);
     for (size_t i = 0; i < job->cut_count && err == 0; i++)
         err = match_suggest(job, i);
@@ -306,7 +313,7 @@ sample_pages(struct job *job)
         uint8_t *bytes = job->window + slot * DOR_PAGE_BYTES;
         err = base_file_pread(
             job->put->image_fd, bytes, DOR_PAGE_BYTES, page * DOR_PAGE_BYTES, "image");
-        if (err == 0 && !chunk_kernels()->page_is_zero(bytes))
+        if (err == 0 && !chunk_kernels()->page_is_zero(bytes) && !match_roots_know(job, bytes))
             err = sample_page(job, page, slot++);
         if (err != 0)
             return err;
@@ -462,6 +469,8 @@ job_init(struct job *job)
     int err = store_catalog_domain(store->catalog, domain, true, &job->domain);
     if (err == 0)
         err = load_parent(job);
+    if (err == 0)
+        err = match_roots_begin(job);
     if (err != 0)
         return err;
     store_packing_from_options(&store->options, &packing);
@@ -473,9 +482,11 @@ job_init(struct job *job)
     job->is_data = base_array(cap, sizeof *job->is_data);
     job->digests = base_array(cap, sizeof *job->digests);
     job->cuts = base_array(cap, sizeof *job->cuts);
+    job->root_items = base_array(cap, sizeof *job->root_items);
     job->page_patches = base_array(cap, sizeof *job->page_patches);
     if (job->places == NULL || job->window == NULL || job->is_data == NULL ||
-        job->digests == NULL || job->cuts == NULL || job->page_patches == NULL)
+        job->digests == NULL || job->cuts == NULL || job->page_patches == NULL ||
+        job->root_items == NULL)
         return DOR_E_NO_MEMORY;
     for (unsigned i = 0; i < STORE_STREAMS; i++) {
         job->streams[i].pages = base_array(cap, sizeof *job->streams[i].pages);
@@ -498,6 +509,8 @@ job_fini(struct job *job)
     base_free(job->page_patches);
     base_buf_free(&job->patches);
     base_free(job->items);
+    base_free(job->roots);
+    base_free(job->root_items);
     for (unsigned i = 0; i < STORE_STREAMS; i++)
         base_free(job->streams[i].pages);
 }

@@ -66,7 +66,7 @@ struct job {
     uint64_t window_first; /* page of the image */
     uint64_t window_pages, window_cap;
     uint8_t *window;
-    uint8_t *is_data; /* per page: not zero */
+    uint8_t *is_data; /* per page: not zero, and not PAGE_OF_ROOT */
     uint32_t *digests;
     struct cut *cuts;
     size_t cut_count;
@@ -75,7 +75,21 @@ struct job {
     struct window_stream streams[STORE_STREAMS];
     struct store_fetch_item *items;
     size_t item_count, item_cap;
+    struct store_root_entry **roots; /* images that the put may refer to */
+    size_t root_count;
+    uint64_t root_hint; /* the latest reference found */
+    struct store_fetch_item *root_items;
 };
+
+/* In is_data: found in a root image, with its place noted. */
+enum { PAGE_OF_ROOT = 2 };
+
+/* Make the root images of the job's domain ready; those that are gone or changed are left out. */
+DOR_MUST_CHECK int match_roots_begin(struct job *job);
+/* Pages of the window that are equal to blocks of root images get their places. */
+DOR_MUST_CHECK int match_roots(struct job *job);
+/* Whether a root image seems to have the page BYTES. */
+bool match_roots_know(struct job *job, const uint8_t *bytes);
 
 unsigned match_page_type(const struct job *job, uint64_t window_page);
 

@@ -17,4 +17,16 @@ DOR_MUST_CHECK int store_snapshot_read_recipe(
     struct dor_store *store, const struct store_snapshot_entry *entry,
     struct store_recipe *ret);
 
+/* All sidecars of a snapshot, decoded: for who writes its file anew. */
+struct store_sidecars {
+    struct dor_sidecar *list;
+    char (*names)[DOR_NAME_BYTES_MAX + 1];
+    size_t count;
+};
+
+/* store_sidecars_fini() is needed after an error as well. */
+DOR_MUST_CHECK int store_sidecars_read(
+    struct dor_store *store, const char *name, struct store_sidecars *sidecars);
+void store_sidecars_fini(struct store_sidecars *sidecars);
+
 #endif
