@@ -426,8 +426,8 @@ read_root_file(
     return dor_fail(DOR_E_CORRUPT, "%s and the catalog do not agree", name);
 }
 
-static int
-load(struct dor_store *store, struct store_root_entry *entry)
+int
+store_root_load(struct dor_store *store, struct store_root_entry *entry)
 {
     if (entry->loaded != NULL)
         return 0;
@@ -473,7 +473,7 @@ store_root_open(struct dor_store *store, struct store_root_entry *entry)
     AUTO_CLOSE int fd = -1;
     if (entry->loaded != NULL && entry->loaded->fd >= 0)
         return 0;
-    int err = load(store, entry);
+    int err = store_root_load(store, entry);
     if (err == 0) {
         err = base_file_open(AT_FDCWD, entry->info.path, O_RDONLY, 0, &fd);
         if (err == DOR_E_NOT_FOUND)

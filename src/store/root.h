@@ -96,6 +96,16 @@ void store_forget_roots(struct dor_store *store);
 DOR_MUST_CHECK int store_root_scan(
     int fd, const char *path, dor_progress_fn *progress, void *progress_context,
     struct dor_root_info *info, uint64_t **ret_digests);
+/* Load ENTRY's root file. */
+DOR_MUST_CHECK int store_root_load(struct dor_store *store, struct store_root_entry *entry);
+/* Write INFO's root file, whose bytes are noted in it; only the catalog makes it count. */
+DOR_MUST_CHECK int store_root_write_file(
+    struct dor_store *store, struct dor_root_info *info, const uint64_t *digests);
+/*
+ * Make a root file that is damaged or missing anew from its image, if that still has the content
+ * that the catalog says, keep the old file aside and save the catalog.
+ */
+DOR_MUST_CHECK int store_root_remake(struct dor_store *store, struct store_root_entry *entry);
 /* Make ENTRY's image ready to be read: its root file loaded, its identity verified. */
 DOR_MUST_CHECK int store_root_open(struct dor_store *store, struct store_root_entry *entry);
 /* The digests of an entry that is open. */

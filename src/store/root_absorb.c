@@ -65,28 +65,45 @@ by_place(const void *left, const void *right)
     return (l > r) - (l < r);
 }
 
+/* Whether REFERENCE is a page that can be fetched and has ROW's digest; RET is its place. */
+static bool
+may_be_equal(
+    const struct store_absorption *absorption, unsigned type, uint32_t reference,
+    const struct store_page_row *row, uint64_t *ret)
+{
+    struct store_page_at at;
+    unsigned kind = (reference & STORE_INDEX_PATCH) != 0 ? DOR_PAGE_PATCHED : DOR_PAGE_RAW;
+    uint64_t serial = reference & STORE_INDEX_SERIAL_MAX;
+    *ret = store_place(kind, type, serial);
+    unsigned stream = store_place_stream(*ret);
+    return serial < absorption->first_new[stream] &&
+           store_locate(
+               absorption->target, absorption->target_domain, stream, serial, &at) == 0 &&
+           at.segment->table->digests[at.row] == row->digest;
+}
+
 /* A stored page of the target equal to BYTES, by its digest and then all bytes; or 0. */
 static int
 find_equal(
     struct store_absorption *absorption, unsigned type, const uint8_t *bytes,
-    uint32_t digest, uint64_t *ret)
+    const struct store_page_row *row, uint64_t *ret)
 {
-    uint32_t references[STORE_INDEX_REFS_MAX];
+    uint32_t references[STORE_INDEX_REFS_MAX * (CHUNK_FINGERPRINTS_MAX + 1)];
     uint8_t page[DOR_PAGE_BYTES];
     struct store_index *index;
     *ret = 0;
     int err = store_index_of(absorption->target, absorption->target_domain, type, &index);
     if (err != 0)
         return err;
-    unsigned count = store_index_find(index, store_index_exact_key(&digest, 1), references);
+    unsigned count =
+        store_index_find(index, store_index_exact_key(&row->digest, 1), references);
+    for (unsigned i = 0; i < row->fingerprint_count; i++)
+        count += store_index_find(index, row->fingerprints[i], references + count);
     for (unsigned i = 0; i < count; i++) {
-        unsigned kind =
-            (references[i] & STORE_INDEX_PATCH) != 0 ? DOR_PAGE_PATCHED : DOR_PAGE_RAW;
-        uint64_t place = store_place(kind, type, references[i] & STORE_INDEX_SERIAL_MAX);
-        if (store_place_serial(place) >= absorption->first_new[store_place_stream(place)])
+        uint64_t place;
+        if (!may_be_equal(absorption, type, references[i], row, &place))
             continue;
-        err = store_fetch_page(
-            absorption->target, absorption->target_domain, place, page);
+        err = store_fetch_page(absorption->target, absorption->target_domain, place, page);
         if (err == DOR_E_NO_MEMORY)
             return err;
         if (err == 0 && memcmp(page, bytes, DOR_PAGE_BYTES) == 0) {
@@ -104,22 +121,20 @@ store_page(struct store_absorption *absorption, size_t at, const uint8_t *bytes)
     unsigned type = store_place_type(absorption->references[at]);
     unsigned stream = type * STORE_STREAM_KINDS + STORE_STREAM_RAW;
     uint32_t fingerprints[CHUNK_FINGERPRINTS_MAX];
-    uint32_t digest = chunk_page_digest(chunk_digest(bytes, DOR_PAGE_BYTES));
-    int err = find_equal(absorption, type, bytes, digest, &absorption->places[at]);
-    if (err != 0 || absorption->places[at] != 0)
-        return err;
     struct store_page_row row = {
-        .serial = store_writer_serial(absorption->writer, stream),
-        .digest = digest,
+        .digest = chunk_page_digest(chunk_digest(bytes, DOR_PAGE_BYTES)),
         .chunk_pages = 1,
         .fingerprints = fingerprints};
     if (options->similarity)
         row.fingerprint_count = (uint8_t)chunk_fingerprint(
             absorption->target->fingerprint_scratch, bytes, 1, options->normalise,
             (unsigned)options->fingerprints, fingerprints);
+    int err = find_equal(absorption, type, bytes, &row, &absorption->places[at]);
+    if (err != 0 || absorption->places[at] != 0)
+        return err;
+    row.serial = store_writer_serial(absorption->writer, stream);
     absorption->places[at] = store_stream_place(stream, row.serial);
-    return store_writer_add(
-        absorption->writer, stream, &row, bytes, DOR_PAGE_BYTES, NULL);
+    return store_writer_add(absorption->writer, stream, &row, bytes, DOR_PAGE_BYTES, NULL);
 }
 
 static int

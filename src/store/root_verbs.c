@@ -43,9 +43,8 @@ fill_info(const struct dor_root_add *add, struct dor_root_info *info)
     return 0;
 }
 
-/* Write the root file of INFO, whose size in bytes is noted. */
-static int
-write_root_file(struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
+int
+store_root_write_file(struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
 {
     AUTO_BUF struct base_buf file = {0};
     char name[STORE_FILE_NAME_BYTES];
@@ -66,7 +65,7 @@ add_new(struct dor_store *store, struct dor_root_info *info, const uint64_t *dig
             DOR_E_NO_SPACE, "a store can have %u root images in its life; make another one",
             STORE_ROOT_ID_MAX);
     info->id = catalog->next_root_id;
-    int err = write_root_file(store, info, digests);
+    int err = store_root_write_file(store, info, digests);
     if (err == 0)
         err = store_catalog_root_add(catalog, info);
     if (err != 0)
@@ -120,6 +119,34 @@ dor_store_root_add(
         return store_roll_back(store, err);
     *ret = info;
     return 0;
+}
+
+int
+store_root_remake(struct dor_store *store, struct store_root_entry *entry)
+{
+    char file[STORE_FILE_NAME_BYTES];
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    struct dor_root_info info = entry->info;
+    AUTO_CLOSE int fd = -1;
+    AUTO_FREE uint64_t *digests = NULL;
+    int err = base_file_open(AT_FDCWD, info.path, O_RDONLY, 0, &fd);
+    if (err == 0)
+        err = store_root_scan(fd, info.path, NULL, NULL, &info, &digests);
+    if (err == 0 &&
+        (info.size_bytes != entry->info.size_bytes || info.digest != entry->info.digest))
+        err = dor_fail(
+            DOR_E_CORRUPT, "root image %s: %s is not what was added", info.name, info.path);
+    if (err != 0)
+        return err;
+    store_root_file_name(info.id, file);
+    snprintf(aside, sizeof aside, "bad.%s", file);
+    err = store_medium_rename(store->medium, file, aside);
+    if (err == 0 || err == DOR_E_NOT_FOUND)
+        err = store_root_write_file(store, &info, digests);
+    if (err != 0)
+        return err;
+    entry->info = info;
+    return store_catalog_save(store->medium, store->catalog);
 }
 
 /* ------------------------------------------------------------------ list */
@@ -204,8 +231,9 @@ check_unused(struct dor_store *store, const struct dor_root_info *info)
     if (count == 0)
         return 0;
     return dor_fail(
-        DOR_E_BUSY, "%zu snapshots need root image %s: %s%s; remove them or give --absorb",
-        count, info->name, names, count > NAMES_SHOWN ? " ..." : "");
+        DOR_E_BUSY, "root image %s is needed by %zu snapshot%s: %s%s; remove %s or give --absorb",
+        info->name, count, count == 1 ? "" : "s", names, count > NAMES_SHOWN ? " ..." : "",
+        count == 1 ? "it" : "them");
 }
 
 static int
