@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "mend.h"
 #include "store/recipe.h"
+#include "store/root.h"
 
 enum { HEADER_BYTES = 64 };
 
@@ -33,7 +34,9 @@ look_at(const struct store_recipe *recipe, size_t file_bytes)
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
         dor_assert(store_place_type(place) < DOR_REGION_TYPES);
-        dor_assert(store_place_is_stored(place) == (store_place_serial(place) != 0));
+        dor_assert(
+            (store_place_kind(place) == DOR_PAGE_ZERO) == (store_place_serial(place) == 0));
+        dor_assert(!store_place_is_reference(place) || store_place_root(place) != 0);
     }
     for (size_t i = 0; i < recipe->sidecar_count; i++) {
         const struct store_sidecar_row *row = &recipe->sidecars[i];
