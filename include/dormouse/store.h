@@ -359,8 +359,7 @@ dor_store_root_remove(struct dor_store *store, const char *name, bool absorb);
 /* Calls VISIT once per image in the order of registration; a non-zero return ends it. */
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_root_list(
     struct dor_store *store,
-    int (*visit)(
-        void *context, const struct dor_root_info *info, enum dor_root_state state),
+    int (*visit)(void *context, const struct dor_root_info *info, enum dor_root_state state),
     void *context);
 
 #ifdef __cplusplus

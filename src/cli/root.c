@@ -17,7 +17,7 @@
 static const char *
 state_words(enum dor_root_state state)
 {
-    return state == DOR_ROOT_PRESENT ? "present"
+    return state == DOR_ROOT_PRESENT   ? "present"
            : state == DOR_ROOT_CHANGED ? "changed"
                                        : "missing";
 }
@@ -165,7 +165,6 @@ cli_root_run(const struct cli *cli)
         if (strcmp(cli->args[0], actions[i].name) == 0)
             return cli->arg_count == actions[i].arguments
                        ? actions[i].run(cli)
-                       : dor_fail(
-                             DOR_E_USAGE, "usage: root add IMAGE, root ls, root rm NAME");
+                       : dor_fail(DOR_E_USAGE, "usage: root add IMAGE, root ls, root rm NAME");
     return dor_fail(DOR_E_USAGE, "root does add, ls and rm, not \"%s\"", cli->args[0]);
 }

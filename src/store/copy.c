@@ -351,12 +351,12 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
             bytes->zero_bytes += DOR_PAGE_BYTES;
             continue;
         }
-        place = store_place_is_reference(place)
-                    ? map_reference(copier, place)
-                    : store_stream_place(
-                          store_place_stream(place),
-                          map_serial(
-                              copier, store_place_stream(place), store_place_serial(place)));
+        place =
+            store_place_is_reference(place)
+                ? map_reference(copier, place)
+                : store_stream_place(
+                      store_place_stream(place),
+                      map_serial(copier, store_place_stream(place), store_place_serial(place)));
         recipe->places[i] = place;
         if (store_place_is_reference(place))
             bytes->reference_bytes += DOR_PAGE_BYTES;

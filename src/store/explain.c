@@ -363,9 +363,8 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         stat.root_bytes += catalog->roots[i].info.file_bytes;
     for (size_t i = 0; i < store->index_count; i++)
         stat.index_bytes += store_index_bytes(store->indexes[i].index);
-    stat.stored_bytes =
-        stat.segment_bytes + stat.table_bytes + stat.recipe_bytes + stat.catalog_bytes +
-        stat.root_bytes;
+    stat.stored_bytes = stat.segment_bytes + stat.table_bytes + stat.recipe_bytes +
+                        stat.catalog_bytes + stat.root_bytes;
     *ret = stat;
     return 0;
 }

@@ -204,8 +204,7 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
 /* ------------------------------------------------------------------ root images */
 
 static int
-read_root(
-    struct rebuild *rebuild, const char *name, struct dor_root_info *info)
+read_root(struct rebuild *rebuild, const char *name, struct dor_root_info *info)
 {
     uint8_t uuid[16];
     AUTO_CLOSE int fd = -1;

@@ -46,7 +46,8 @@ struct store_root {
     int fd; /* of the image; -1 until it was found to be the registered one */
     uint64_t block_count;
     uint64_t *digests;
-    uint32_t *slots; /* block + 1 at the place its digest says or after it; NULL until indexed */
+    uint32_t
+        *slots; /* block + 1 at the place its digest says or after it; NULL until indexed */
     uint64_t slot_mask;
 };
 
@@ -150,7 +151,8 @@ decode_info(struct store_reader *reader, struct dor_root_info *info)
     store_get_string(reader, info->name, sizeof info->name);
     store_get_string(reader, info->path, sizeof info->path);
     store_get_string(reader, info->domain, sizeof info->domain);
-    info->size_bytes = store_get_bounded(reader, (STORE_ROOT_BLOCKS_MAX + 1) * DOR_PAGE_BYTES - 1);
+    info->size_bytes =
+        store_get_bounded(reader, (STORE_ROOT_BLOCKS_MAX + 1) * DOR_PAGE_BYTES - 1);
     info->modified_ns = store_get_varint(reader);
     info->added_ns = store_get_varint(reader);
     info->digest = store_get_u64(reader);
@@ -342,12 +344,12 @@ scan_blocks(
         return DOR_E_NO_MEMORY;
     for (uint64_t block = 0; block < block_count;) {
         uint64_t count = base_min_u64(SCAN_BLOCKS, block_count - block);
-        if (progress != NULL && progress(
-                                    progress_context, block * DOR_PAGE_BYTES,
-                                    block_count * DOR_PAGE_BYTES) != 0)
+        if (progress != NULL &&
+            progress(progress_context, block * DOR_PAGE_BYTES, block_count * DOR_PAGE_BYTES) !=
+                0)
             return dor_fail(DOR_E_BUSY, "reading the root image was stopped");
-        int err = base_file_pread(
-            fd, buffer, count * DOR_PAGE_BYTES, block * DOR_PAGE_BYTES, path);
+        int err =
+            base_file_pread(fd, buffer, count * DOR_PAGE_BYTES, block * DOR_PAGE_BYTES, path);
         if (err != 0)
             return err;
         for (uint64_t i = 0; i < count; i++)
@@ -479,7 +481,8 @@ store_root_open(struct dor_store *store, struct store_root_entry *entry)
         if (err == DOR_E_NOT_FOUND)
             err = dor_fail(
                 DOR_E_NOT_FOUND,
-                "%s is missing; put it back, or add it again from where it is now with root add",
+                "%s is missing; put it back, or add it again from where it is now with root "
+                "add",
                 entry->info.path);
     }
     if (err == 0)
@@ -551,8 +554,8 @@ fetch_run(
     const struct store_root_entry *entry = NULL;
     uint64_t first = rows[0].key & UINT32_MAX;
     uint64_t end = (rows[count - 1].key & UINT32_MAX) + 1;
-    int read = read_blocks(
-        store, (uint32_t)(rows[0].key >> 32), first, end - first, buffer, &entry);
+    int read =
+        read_blocks(store, (uint32_t)(rows[0].key >> 32), first, end - first, buffer, &entry);
     struct base_err failure = *base_err_record();
     for (size_t i = 0; i < count; i++) {
         const struct store_fetch_item *item = &items[rows[i].index];

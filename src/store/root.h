@@ -127,7 +127,6 @@ store_root_fetch_page(struct dor_store *store, uint64_t place, uint8_t *page);
 /* Make blocks of an open ENTRY findable, in at most BYTES_MAX of memory beside the digests. */
 DOR_MUST_CHECK int store_root_index(struct store_root_entry *entry, uint64_t bytes_max);
 /* A block with DIGEST, HINT if that is one, or UINT64_MAX. */
-uint64_t
-store_root_find(const struct store_root_entry *entry, uint64_t digest, uint64_t hint);
+uint64_t store_root_find(const struct store_root_entry *entry, uint64_t digest, uint64_t hint);
 
 #endif

@@ -45,8 +45,7 @@ store_absorption_note(
             continue;
         if (absorption->count == absorption->cap) {
             size_t cap = absorption->cap * 2 + 1024;
-            uint64_t *grown =
-                base_realloc_array(absorption->references, cap, sizeof *grown);
+            uint64_t *grown = base_realloc_array(absorption->references, cap, sizeof *grown);
             if (grown == NULL)
                 return DOR_E_NO_MEMORY;
             absorption->references = grown;
@@ -77,8 +76,8 @@ may_be_equal(
     *ret = store_place(kind, type, serial);
     unsigned stream = store_place_stream(*ret);
     return serial < absorption->first_new[stream] &&
-           store_locate(
-               absorption->target, absorption->target_domain, stream, serial, &at) == 0 &&
+           store_locate(absorption->target, absorption->target_domain, stream, serial, &at) ==
+               0 &&
            at.segment->table->digests[at.row] == row->digest;
 }
 
@@ -150,8 +149,7 @@ store_absorption_store(struct store_absorption *absorption)
     size_t unique = 0;
     if (absorption->count == 0)
         return 0;
-    qsort(
-        absorption->references, absorption->count, sizeof *absorption->references, by_place);
+    qsort(absorption->references, absorption->count, sizeof *absorption->references, by_place);
     for (size_t i = 0; i < absorption->count; i++)
         if (i == 0 || absorption->references[i] != absorption->references[i - 1])
             absorption->references[unique++] = absorption->references[i];
@@ -168,12 +166,11 @@ store_absorption_store(struct store_absorption *absorption)
 uint64_t
 store_absorption_place(const struct store_absorption *absorption, uint64_t reference)
 {
-    const uint64_t *found =
-        absorption->count == 0
-            ? NULL
-            : bsearch(
-                  &reference, absorption->references, absorption->count, sizeof reference,
-                  by_place);
+    const uint64_t *found = absorption->count == 0
+                                ? NULL
+                                : bsearch(
+                                      &reference, absorption->references, absorption->count,
+                                      sizeof reference, by_place);
     return found == NULL ? 0 : absorption->places[found - absorption->references];
 }
 
@@ -202,9 +199,8 @@ change_places(
     bool changed = false;
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
-        uint64_t moved = store_place_is_reference(place)
-                             ? store_absorption_place(absorption, place)
-                             : 0;
+        uint64_t moved =
+            store_place_is_reference(place) ? store_absorption_place(absorption, place) : 0;
         if (moved == 0)
             continue;
         struct dor_kind_bytes *bytes = &result->by_region_type[store_place_type(place)];
@@ -239,6 +235,9 @@ write_snapshot(
     if (err == 0) {
         old_ids[removal->old_count++] = old_id;
         entry->info.id = store->catalog->next_snapshot_id++;
+        /* In a file, what the put added is without the file itself. */
+        uint64_t *added_bytes = &entry->info.put.added_bytes;
+        *added_bytes -= base_min_u64(*added_bytes, entry->info.recipe_bytes);
         err = store_recipe_encode(
             entry, recipe->places, sidecars.list, sidecars.count, store->catalog->uuid, &file);
     }
@@ -246,6 +245,7 @@ write_snapshot(
     if (err != 0)
         return err;
     entry->info.recipe_bytes = file.size_bytes;
+    entry->info.put.added_bytes += file.size_bytes;
     store_snapshot_file_name(entry->info.id, name);
     return store_write_file(store, name, &file);
 }

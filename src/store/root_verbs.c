@@ -44,7 +44,8 @@ fill_info(const struct dor_root_add *add, struct dor_root_info *info)
 }
 
 int
-store_root_write_file(struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
+store_root_write_file(
+    struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
 {
     AUTO_BUF struct base_buf file = {0};
     char name[STORE_FILE_NAME_BYTES];
@@ -76,8 +77,7 @@ add_new(struct dor_store *store, struct dor_root_info *info, const uint64_t *dig
 
 /* The same content under the same name: where it is now and when it was changed. */
 static int
-add_again(
-    struct dor_store *store, struct store_root_entry *entry, struct dor_root_info *info)
+add_again(struct dor_store *store, struct store_root_entry *entry, struct dor_root_info *info)
 {
     struct dor_root_info *known = &entry->info;
     if (known->size_bytes != info->size_bytes || known->digest != info->digest)
@@ -168,8 +168,7 @@ root_state(const struct dor_root_info *info)
 int
 dor_store_root_list(
     struct dor_store *store,
-    int (*visit)(
-        void *context, const struct dor_root_info *info, enum dor_root_state state),
+    int (*visit)(void *context, const struct dor_root_info *info, enum dor_root_state state),
     void *context)
 {
     for (size_t i = 0; i < store->catalog->root_count; i++) {
@@ -231,7 +230,8 @@ check_unused(struct dor_store *store, const struct dor_root_info *info)
     if (count == 0)
         return 0;
     return dor_fail(
-        DOR_E_BUSY, "root image %s is needed by %zu snapshot%s: %s%s; remove %s or give --absorb",
+        DOR_E_BUSY,
+        "root image %s is needed by %zu snapshot%s: %s%s; remove %s or give --absorb",
         info->name, count, count == 1 ? "" : "s", names, count > NAMES_SHOWN ? " ..." : "",
         count == 1 ? "it" : "them");
 }

@@ -249,8 +249,7 @@ write_batch(
         else if (store_place_is_reference(recipe->places[i]))
             items[--references] = (struct store_fetch_item){recipe->places[i], i};
     writer->failed_page = UINT64_MAX;
-    int err =
-        store_fetch(store, writer->snapshot->domain, items, count, visit_page, writer);
+    int err = store_fetch(store, writer->snapshot->domain, items, count, visit_page, writer);
     if (err == 0)
         err = store_root_fetch(
             store, items + references, end - first - references, visit_page, writer);

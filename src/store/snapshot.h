@@ -25,8 +25,8 @@ struct store_sidecars {
 };
 
 /* store_sidecars_fini() is needed after an error as well. */
-DOR_MUST_CHECK int store_sidecars_read(
-    struct dor_store *store, const char *name, struct store_sidecars *sidecars);
+DOR_MUST_CHECK int
+store_sidecars_read(struct dor_store *store, const char *name, struct store_sidecars *sidecars);
 void store_sidecars_fini(struct store_sidecars *sidecars);
 
 #endif

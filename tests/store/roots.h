@@ -80,7 +80,8 @@ image_with_blocks(
             page++;
             continue;
         }
-        for (; run > 0 && page < page_count && block < root->page_count; run--, page++, block++) {
+        for (; run > 0 && page < page_count && block < root->page_count;
+             run--, page++, block++) {
             memcpy(image_page(image, page), image_page(root, block), DOR_PAGE_BYTES);
             blocks += !page_is_zero(image_page(image, page));
         }

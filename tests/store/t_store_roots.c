@@ -108,10 +108,8 @@ test_references(void)
     dor_snapshot_close(snapshot);
     is_int(check_store(world.store, false, &found).findings, 0, "check finds nothing");
     is_ok(dor_store_explain(world.store, "b", &explain), "explain");
-    is_int(
-        explain.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "explain counts them");
-    is_int(
-        explain.total.logical_bytes, PAGES * DOR_PAGE_BYTES, "and all pages are something");
+    is_int(explain.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "explain counts them");
+    is_int(explain.total.logical_bytes, PAGES * DOR_PAGE_BYTES, "and all pages are something");
     dor_explain_fini(&explain);
     is_ok(dor_store_stat(world.store, &stat), "stat");
     ok(stat.roots == 1 && stat.root_bytes > 0 &&
@@ -148,8 +146,7 @@ test_region_types(void)
     for (size_t i = 0; i < PAGES; i++)
         types[i] = (uint8_t)(i / 7 % DOR_REGION_TYPES);
     is_ok(put_image(world.store, "b", &world.image, &put, &result), "put with region types");
-    is_int(
-        result.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "all blocks are found");
+    is_int(result.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "all blocks are found");
     if (dor_snapshot_open(world.store, "b", &snapshot) != 0)
         bail("%s", dor_err_message());
     for (uint64_t i = 0; i < PAGES; i++)
@@ -196,7 +193,8 @@ test_two_images(void)
             image_page(&second, i)[3000] ^= 0xff;
     snprintf(path, sizeof path, "%s", test_path("second.img"));
     write_root(path, &second, 123);
-    is_ok(add_root(world.store, path, NULL), "a second image, with a part of a block at its end");
+    is_ok(
+        add_root(world.store, path, NULL), "a second image, with a part of a block at its end");
     image_init(&both, 200);
     for (uint64_t i = 0; i < 200; i++)
         memcpy(
@@ -330,7 +328,8 @@ test_secretly_changed(void)
     ok(result.total.reference_bytes < world.blocks * DOR_PAGE_BYTES &&
            reads_back(world.store, "b", &world.image),
        "stores that page and reads back");
-    is_int(dor_store_root_remove(world.store, "base", true), DOR_E_CORRUPT, "absorb is refused");
+    is_int(
+        dor_store_root_remove(world.store, "base", true), DOR_E_CORRUPT, "absorb is refused");
     world_fini(&world);
 }
 
@@ -407,7 +406,8 @@ test_absorb(void)
     struct dor_gc gc = {0};
     struct dor_gc_result collected;
     is_ok(dor_store_gc(world.store, &gc, &collected), "gc");
-    is_int(collected.dead_pages, 0, "finds nothing dead: equal blocks are stored once a domain");
+    is_int(
+        collected.dead_pages, 0, "finds nothing dead: equal blocks are stored once a domain");
     struct dor_put_result result;
     is_ok(put_image(world.store, "d", &world.image, NULL, &result), "put again");
     is_int(
@@ -431,9 +431,9 @@ test_copy(void)
     snprintf(path, sizeof path, "%s", test_path("elsewhere.img"));
     write_root(path, &world.root, 0);
     must_add_root(rooted, path, "other-name");
-    is_ok(dor_store_copy(world.store, "a", rooted, "a", &result), "copy to a store that has it");
-    is_int(
-        result.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "references stay");
+    is_ok(
+        dor_store_copy(world.store, "a", rooted, "a", &result), "copy to a store that has it");
+    is_int(result.total.reference_bytes / DOR_PAGE_BYTES, world.blocks, "references stay");
     is_ok(dor_store_copy(world.store, "a", bare, "a", &result), "copy to one that has not");
     is_int(result.total.reference_bytes, 0, "blocks become pages");
     is_int(result.total.logical_bytes, PAGES * DOR_PAGE_BYTES, "all are counted");
