@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 PAGE = 4096
-ZERO, RAW, PATCHED = 0, 1, 2
+ZERO, RAW, PATCHED, REFERENCE = 0, 1, 2, 3
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -158,10 +158,54 @@ def parse_catalog(data):
             snapshot[name] = reader.varint()
         snapshot["put"] = parse_put_result(reader)
         catalog["snapshots"].append(snapshot)
+    catalog["roots"] = []
+    if reader.left():
+        next_root, count = reader.varints(2)
+        for _ in range(count):
+            root = {"id": reader.varint(), **parse_root_info(reader), "file_bytes": reader.varint()}
+            need(0 < root["id"] < next_root, "a root image's id makes no sense")
+            catalog["roots"].append(root)
     need(reader.left() == 0, "bytes are left over in the catalog")
     order = [(s["domain"], s["stream"], s["first_serial"]) for s in catalog["segments"]]
     need(order == sorted(order), "segments are not in order")
     return catalog
+
+
+# ---------------------------------------------------------------------- root.md
+
+
+def parse_root_info(reader):
+    info = {"name": reader.string(), "path": reader.string(), "domain": reader.string()}
+    info["size_bytes"], info["modified_ns"], info["added_ns"] = reader.varints(3)
+    info["digest"] = reader.u64()
+    return info
+
+
+def parse_root(data, uuid):
+    """What the catalog has of a root image, and the digests of its blocks."""
+    magic, store, codec, root_id, stored, plain, blocks, digest = struct.unpack_from("<8s16sIIQQQQ", data)
+    need(magic == b"DORROOT1" and store == uuid, "not a root file of version 1 of this store")
+    need(len(data) == 64 + stored, "a root file's length is wrong")
+    need(digest == xxh3(data[:56]) ^ xxh3(data[64:]), "a root file's checksum is wrong")
+    reader = Reader(decode(codec, data[64:], plain))
+    info = {"id": root_id, **parse_root_info(reader), "file_bytes": len(data)}
+    need(blocks == info["size_bytes"] // PAGE, "blocks and bytes do not agree")
+    digests = reader.take(8 * blocks)
+    need(reader.left() == 0, "bytes are left over in a root file")
+    need(xxh3(digests) == info["digest"], "the digests of a root image do not add up")
+    return info, struct.unpack(f"<{blocks}Q", digests)
+
+
+def read_root(folder, catalog, entry):
+    """The blocks of a root image, verified."""
+    info, digests = parse_root((folder / f"root.{entry['id']:08x}").read_bytes(), catalog["uuid"])
+    need(info == entry, "catalog and root file do not agree")
+    status = os.stat(entry["path"])
+    need((status.st_size, status.st_mtime_ns) == (entry["size_bytes"], entry["modified_ns"]), "a root image changed")
+    image = pathlib.Path(entry["path"]).read_bytes()
+    blocks = [image[i * PAGE : i * PAGE + PAGE] for i in range(len(digests))]
+    need([xxh3(block) for block in blocks] == list(digests), "a block does not match its digest")
+    return blocks
 
 
 # ---------------------------------------------------------------------- segment.md
@@ -308,10 +352,10 @@ def apply_patch(patch, base, slides):
 
 
 def parse_places(reader, page_count):
-    """One (kind, region type, serial) a page."""
+    """One (kind, region type, serial) a page; lanes 6 to 8 are references."""
     sizes = reader.varints(3)
     ops, lengths, jumps = (Reader(reader.take(size)) for size in sizes)
-    places, cursors, latest = [], [], [0] * 6
+    places, cursors, latest = [], [], [0] * 9
     while len(places) < page_count:
         op, length = ops.varint(), lengths.varint()
         need(0 < length <= page_count - len(places), "a run makes no sense")
@@ -320,14 +364,15 @@ def parse_places(reader, page_count):
             continue
         if op == 9:
             coded, distance = jumps.varint(), jumps.varint()
-            stream = coded >> 1
-            serial = latest[stream] + (-distance if coded & 1 else distance)
+            lane = coded >> 1
+            serial = latest[lane] + (-distance if coded & 1 else distance)
         else:
-            stream, serial = cursors.pop(op - 1)
+            lane, serial = cursors.pop(op - 1)
             serial += 1
-        places += [(RAW + stream % 2, stream // 2, serial + i) for i in range(length)]
-        latest[stream] = serial + length - 1
-        cursors = [(stream, latest[stream])] + cursors[:7]
+        kind, region_type = (RAW + lane % 2, lane // 2) if lane < 6 else (REFERENCE, lane - 6)
+        places += [(kind, region_type, serial + i) for i in range(length)]
+        latest[lane] = serial + length - 1
+        cursors = [(lane, latest[lane])] + cursors[:7]
     need(not (ops.left() or lengths.left() or jumps.left()), "bytes are left over in the places")
     return places
 
@@ -366,6 +411,7 @@ def read_store(folder):
     for entry in catalog["segments"]:
         for serial, page in read_segment(folder, catalog, entry).items():
             stored[entry["domain"], entry["stream"], serial] = page
+    roots = {entry["id"]: read_root(folder, catalog, entry) for entry in catalog["roots"]}
     images = {}
     for entry in catalog["snapshots"]:
         snapshot = parse_snapshot((folder / f"snap.{entry['id']:016x}").read_bytes(), catalog["uuid"])
@@ -376,6 +422,9 @@ def read_store(folder):
         for kind, region_type, serial in snapshot["places"]:
             if kind == ZERO:
                 image.append(bytes(PAGE))
+                continue
+            if kind == REFERENCE:
+                image.append(roots[serial >> 32][serial & 0xFFFFFFFF])
                 continue
             page = stored[entry["domain"], region_type * 2 + kind - 1, serial]
             data = page["data"]
@@ -587,6 +636,11 @@ def check_documented(program, folder):
     store = folder / "documented"
     store.mkdir()
     body = files.pop("catalog body")
+    check_documented_root(files.pop("root.00000001"))
+    places = Reader(files.pop("places"))
+    holds("the documented places are runs of references", lambda: need(
+        parse_places(places, 5) == [(RAW, 0, 1)] + [(REFERENCE, 0, 1 << 32 | block) for block in (0, 1, 2, 2)],
+        "they are not"))
     for name, data in files.items():
         (store / name).write_bytes(data)
     need(set(files) == {"catalog", "seg.00000001", "seg.00000002", "snap.0000000000000001", "snap.0000000000000002"},
@@ -599,6 +653,41 @@ def check_documented(program, folder):
         out = folder / f"{name}.out"
         holds(f"the program gets {name} back from them", program.must, store, "get", name, "-o", out)
         ok(out.exists() and out.read_bytes() == image, f"{name} is the image that was put")
+
+
+def check_documented_root(data):
+    info, digests = parse_root(data, data[8:24])
+    need((info["name"], info["path"], info["size_bytes"]) == ("disk", "/srv/disk.img", 3 * PAGE), info)
+    ok(digests == (xxh3(page_t()), xxh3(bytes(PAGE)), xxh3(page_p())),
+       "the documented root file has the digests of the image's blocks")
+
+
+def check_roots(program, folder):
+    """References to two root images, in two domains, and what is left of them after --absorb."""
+    rng, store = random.Random(9), folder / "rooted"
+    files = [folder / "disk.img", folder / "tools.img"]
+    contents = [random_image(rng, 60), random_image(rng, 40)]
+    for file, content in zip(files, contents):
+        file.write_bytes(content + b"no whole block")
+    program.must(store, "init")
+    program.must(store, "root", "add", files[0])
+    program.must(store, "root", "add", files[1], "--name", "tools", "--domain", "other")
+    image = contents[0][PAGE * 5 : PAGE * 30] + random_image(rng, 10) + contents[1] + bytes(3 * PAGE)
+    (folder / "image").write_bytes(image)
+    images = {name: (image, {}) for name in ("default", "other")}
+    for name in images:
+        program.must(store, "put", name, folder / "image", "--domain", name)
+    holds("a store with root images reads as the pages say", same_images, store, images)
+    catalog = parse_catalog((store / "catalog").read_bytes())
+    kinds = [[place[0] for place in parse_snapshot((store / f"snap.{entry['id']:016x}").read_bytes(), catalog["uuid"])
+              ["places"]] for entry in catalog["snapshots"]]
+    ok([of.count(REFERENCE) > 10 for of in kinds] == [True, True] and kinds[0].count(REFERENCE) <
+       kinds[1].count(REFERENCE), "it holds references, to the second image from one domain only", kinds)
+    for name in ("disk.img", "tools"):
+        program.must(store, "root", "rm", name, "--absorb")
+    for file in files:
+        file.unlink()
+    holds("the same after root rm --absorb, without the images", same_images, store, images)
 
 
 def files_of(path):
@@ -729,6 +818,7 @@ def main():
         holds("it reads as the pages say", same_images, folder / "example", EXAMPLE)
         for codec in ("zstd", "lz4", "none"):
             holds(f"a larger store, {codec}", check_larger, program, folder, codec)
+        holds("root images", check_roots, program, folder)
         holds("versions and damage", check_versions, program, folder, folder / "example")
     print(f"1..{count}")
     return 1 if failures else 0

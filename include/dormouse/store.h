@@ -29,11 +29,12 @@ extern "C" {
 
 #define DOR_NAME_BYTES_MAX 200
 #define DOR_SIDECARS_MAX   64
+#define DOR_PATH_BYTES_MAX 4095
 
 /* SnapStore's region types: not mapped by the runtime, mapped read/execute, mapped writable. */
 enum dor_region_type { DOR_NRT = 0, DOR_RX_MAP = 1, DOR_W_MAP = 2, DOR_REGION_TYPES = 3 };
 
-/* How a page of a snapshot is kept. DOR_PAGE_REFERENCE is reserved for root images. */
+/* How a page of a snapshot is kept. DOR_PAGE_REFERENCE: as a block of a root image. */
 enum dor_page_kind {
     DOR_PAGE_ZERO = 0,
     DOR_PAGE_RAW = 1,
@@ -250,6 +251,7 @@ struct dor_stat {
     uint64_t logical_bytes;
     uint64_t stored_bytes; /* all files of the store */
     uint64_t segment_bytes, table_bytes, recipe_bytes, catalog_bytes;
+    uint64_t roots, root_bytes; /* root images, and what the store keeps of them */
     uint64_t
         index_bytes; /* RAM of the indexes this handle has built, not part of stored_bytes */
     uint64_t pages_by_kind[DOR_PAGE_KINDS]; /* over all snapshots' recipes as they were put */
@@ -324,6 +326,66 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_check_directory(
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_copy(
     struct dor_store *source, const char *name, struct dor_store *target,
     const char *target_name, struct dor_put_result *ret);
+
+/* ------------------------------------------------------------------ root images */
+
+/*
+ * A root image is the file that sandboxes boot from: a disk image that nobody writes to any more.
+ * Clean pages of a guest's page cache are 4 KiB blocks of it. Once it is added, put stores such
+ * pages as references, which take next to nothing, and the file must stay where it is, as it is:
+ * whoever reads a snapshot reads these pages from it. A file that is gone or changed is an error
+ * that names it, never wrong bytes.
+ */
+enum dor_root_state {
+    DOR_ROOT_PRESENT = 0, /* size and change time are those of its registration */
+    DOR_ROOT_CHANGED = 1,
+    DOR_ROOT_MISSING = 2
+};
+
+struct dor_root_info {
+    char name[DOR_NAME_BYTES_MAX + 1];
+    char path[DOR_PATH_BYTES_MAX + 1];   /* absolute, without symbolic links */
+    char domain[DOR_NAME_BYTES_MAX + 1]; /* the only one that may refer to it; empty = all */
+    uint32_t id;
+    uint64_t size_bytes;
+    uint64_t modified_ns; /* the file's change time (mtime), realtime */
+    uint64_t added_ns;
+    uint64_t digest;     /* XXH3-64 of the XXH3-64 of all its whole blocks */
+    uint64_t file_bytes; /* what the store keeps of it: 8 bytes a block or less */
+};
+
+struct dor_root_add {
+    const char *path;
+    const char *name; /* NULL = the last part of the path */
+    /*
+     * Only snapshots of this domain may refer to it, NULL = any. Whoever sees what a put adds can
+     * guess a page and learn whether it is in an image that the put may refer to: an image that
+     * holds one tenant's secrets belongs in that tenant's domain.
+     */
+    const char *domain;
+    dor_progress_fn *progress;
+    void *progress_context;
+};
+
+/*
+ * Read the image and register it. With the name of an image that is registered: when the content
+ * is the same, its path and change time are noted anew. DOR_E_EXISTS: another image has the name;
+ * DOR_E_BUSY: the file changed meanwhile; DOR_E_USAGE: no regular file, or shorter than a block.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_root_add(
+    struct dor_store *store, const struct dor_root_add *add, struct dor_root_info *ret);
+/*
+ * Forget the image NAME, a name or a path. DOR_E_BUSY while snapshots refer to it, with their
+ * number and some names; with ABSORB the blocks they need are stored as pages first, all or
+ * nothing, so that the file is needed no more.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_root_remove(struct dor_store *store, const char *name, bool absorb);
+/* Calls VISIT once per image in the order of registration; a non-zero return ends it. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_root_list(
+    struct dor_store *store,
+    int (*visit)(void *context, const struct dor_root_info *info, enum dor_root_state state),
+    void *context);
 
 #ifdef __cplusplus
 }

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -59,6 +60,19 @@ base_file_open(int dirfd, const char *path, int flags, unsigned mode, int *ret)
     if (errnum != 0)
         return dor_fail_errno(errnum, "cannot open %s", path);
     *ret = fd;
+    return 0;
+}
+
+int
+base_path_resolve(const char *path, char *ret, size_t size_bytes)
+{
+    char resolved[PATH_MAX];
+    int errnum = HOOKED(false, realpath(path, resolved) == NULL ? -1 : 0);
+    if (errnum == 0 && strlen(resolved) >= size_bytes)
+        errnum = ENAMETOOLONG;
+    if (errnum != 0)
+        return dor_fail_errno(errnum, "cannot find %s", path);
+    memcpy(ret, resolved, strlen(resolved) + 1);
     return 0;
 }
 

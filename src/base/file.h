@@ -25,6 +25,9 @@
 DOR_MUST_CHECK int
 base_file_open(int dirfd, const char *path, int flags, unsigned mode, int *ret);
 
+/* PATH made absolute, without "..", and symbolic links, into RET of SIZE_BYTES. */
+DOR_MUST_CHECK int base_path_resolve(const char *path, char *ret, size_t size_bytes);
+
 /* Read exactly SIZE_BYTES at OFFSET; DOR_E_CORRUPT when the file ends before. */
 DOR_MUST_CHECK int
 base_file_pread(int fd, void *buf, size_t size_bytes, uint64_t offset, const char *name);

@@ -44,6 +44,9 @@ struct cli_values {
 
     const char *to, *as;
 
+    const char *name;
+    bool absorb;
+
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };
 

@@ -29,6 +29,7 @@
 #include "chunk/codec.h"
 #include "chunk/digest.h"
 #include "store/options.h"
+#include "store/root.h"
 #include "store/wire.h"
 
 #define MAGIC            "DORMOUSE"
@@ -57,6 +58,7 @@ store_catalog_new(struct store_catalog **ret)
         return DOR_E_NO_MEMORY;
     catalog->next_snapshot_id = 1;
     catalog->next_segment_id = 1;
+    catalog->next_root_id = 1;
     int err = dor_options_new(&catalog->options);
     if (err == 0)
         err = base_random_seed_os(catalog->uuid, sizeof catalog->uuid);
@@ -79,6 +81,7 @@ store_catalog_free(struct store_catalog *catalog)
     base_free(catalog->segments);
     base_free(catalog->domains);
     base_free(catalog->snapshots);
+    base_free(catalog->roots);
     base_free(catalog);
 }
 
@@ -450,6 +453,9 @@ encode_body(const struct store_catalog *catalog, struct base_buf *buf)
     write_varint(&writer, catalog->snapshot_count);
     for (size_t i = 0; i < catalog->snapshot_count; i++)
         encode_snapshot(&writer, &catalog->snapshots[i]);
+    /* A store that never had a root image has no list of them. */
+    if (writer.err == 0 && catalog->next_root_id > 1)
+        writer.err = store_catalog_roots_encode(buf, catalog);
     return writer.err;
 }
 
@@ -638,6 +644,8 @@ decode_body(struct store_reader *reader, struct store_catalog *catalog)
         count = store_get_bounded(reader, UINT32_MAX);
     for (uint64_t i = 0; i < count && err == 0; i++)
         err = decode_snapshot(reader, catalog);
+    if (err == 0 && !reader->bad && reader->at != reader->end)
+        err = store_catalog_roots_decode(reader, catalog);
     if (err == 0 && (reader->bad || reader->at != reader->end))
         err = damaged("the body is not well formed");
     return err != 0 ? err : check_segments(catalog);

@@ -51,6 +51,8 @@ struct store_snapshot_entry {
     struct dor_snapshot_info info;
 };
 
+struct store_root_entry; /* root.h */
+
 struct store_catalog {
     uint8_t uuid[16];
     uint64_t generation;
@@ -63,6 +65,9 @@ struct store_catalog {
     size_t segment_count;
     struct store_snapshot_entry *snapshots; /* by name */
     size_t snapshot_count;
+    uint32_t next_root_id;
+    struct store_root_entry *roots; /* by id */
+    size_t root_count;
 };
 
 DOR_MUST_CHECK int store_catalog_new(struct store_catalog **ret);

@@ -11,6 +11,9 @@
  * writes segments anew without their bad pages, and moves segments aside that cannot be read
  * at all. It never changes a good page, and keeps the old file of whatever it writes anew.
  *
+ * Root images: what is wrong with them is told, but repair takes no snapshot away for it, since an
+ * image may come back. A root file that is damaged is made anew from an image that is as it was.
+ *
  * A file is moved aside before the catalog forgets it: the other way round a repair that is
  * killed in between leaves a file without an owner, which the next writer removes.
  */
@@ -24,9 +27,18 @@
 #include "store/fetch.h"
 #include "store/rebuild.h"
 #include "store/repack.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 
 #define BATCH_PAGES 65536
+
+/* What is known of a root image's blocks. */
+enum { BLOCK_UNKNOWN = 0, BLOCK_GOOD, BLOCK_BAD };
+struct root_check {
+    uint32_t id;
+    uint64_t block_count;
+    uint8_t *blocks; /* NULL when the image cannot be used */
+};
 
 struct checker {
     struct dor_store *store;
@@ -36,6 +48,9 @@ struct checker {
     struct store_usage good;     /* pages that are there and verified */
     struct store_usage bad;      /* pages that are there and damaged */
     struct store_usage doubtful; /* pages of groups with a bad checksum, good or not */
+    struct root_check *roots;
+    size_t root_count;
+    bool lacks_roots; /* the snapshot looked at is damaged by root images only */
     uint64_t done_bytes, total_bytes;
     bool stopped;
 };
@@ -213,6 +228,118 @@ check_segments(struct checker *checker)
     return 0;
 }
 
+/* ------------------------------------------------------------------ root images */
+
+/* 0 when the error that is recorded was told of ENTRY's root file. */
+static int
+tell_root(struct checker *checker, const struct store_root_entry *entry, int err)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    /* Also what the system says of an image: the store itself is fine then. */
+    if (err == DOR_E_NO_MEMORY || (err == DOR_E_IO && checker->check->repair))
+        return err;
+    store_root_file_name(entry->info.id, name);
+    report(checker, name, dor_err_message(), NULL);
+    return 0;
+}
+
+static int
+open_root(struct checker *checker, struct store_root_entry *entry, struct root_check *root)
+{
+    int err = store_root_load(checker->store, entry);
+    if (err != 0) {
+        err = tell_root(checker, entry, err);
+        if (err == 0 && checker->check->repair)
+            err = store_root_remake(checker->store, entry);
+        if (err == DOR_E_NO_MEMORY || err == DOR_E_IO || err == DOR_E_NO_SPACE)
+            return err;
+        if (err != 0 || !checker->check->repair)
+            return 0;
+    }
+    err = store_root_open(checker->store, entry);
+    if (err != 0)
+        return tell_root(checker, entry, err);
+    root->block_count = entry->info.size_bytes / DOR_PAGE_BYTES;
+    root->blocks = base_array(root->block_count, sizeof *root->blocks);
+    return root->blocks == NULL ? DOR_E_NO_MEMORY : 0;
+}
+
+static int
+check_roots(struct checker *checker)
+{
+    const struct store_catalog *catalog = checker->store->catalog;
+    checker->roots = base_array(catalog->root_count + 1, sizeof *checker->roots);
+    if (checker->roots == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < catalog->root_count; i++) {
+        struct root_check *root = &checker->roots[checker->root_count++];
+        root->id = catalog->roots[i].info.id;
+        int err = open_root(checker, &catalog->roots[i], root);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+/* What is known of the block that PLACE refers to; NULL when there is no such block. */
+static uint8_t *
+block_state(const struct checker *checker, uint64_t place)
+{
+    for (size_t i = 0; i < checker->root_count; i++) {
+        const struct root_check *root = &checker->roots[i];
+        if (root->id == store_place_root(place))
+            return root->blocks == NULL || store_place_block(place) >= root->block_count
+                       ? NULL
+                       : &root->blocks[store_place_block(place)];
+    }
+    return NULL;
+}
+
+static int
+visit_block(void *context, uint64_t tag, uint64_t place, const uint8_t *block)
+{
+    struct checker *checker = context;
+    (void)tag;
+    uint8_t *state = block_state(checker, place);
+    int err = block == NULL ? base_err_record()->code : 0;
+    if (err != 0 && !is_finding(checker, err))
+        return err;
+    dor_assert(state != NULL);
+    *state = err == 0 ? BLOCK_GOOD : BLOCK_BAD;
+    return 0;
+}
+
+/* References of the recipe whose blocks are not there as they were; each block is read once. */
+static int
+count_lost_blocks(struct checker *checker, const struct store_recipe *recipe, uint64_t *ret)
+{
+    size_t count = 0;
+    uint64_t lost = 0;
+    for (uint64_t i = 0; i < recipe->page_count; i++)
+        count += store_place_is_reference(recipe->places[i]);
+    AUTO_FREE struct store_fetch_item *items = base_array(count + 1, sizeof *items);
+    if (items == NULL)
+        return DOR_E_NO_MEMORY;
+    count = 0;
+    for (uint64_t i = 0; i < recipe->page_count; i++) {
+        uint64_t place = recipe->places[i];
+        const uint8_t *state =
+            store_place_is_reference(place) ? block_state(checker, place) : NULL;
+        if (state != NULL && *state == BLOCK_UNKNOWN)
+            items[count++] = (struct store_fetch_item){place, i};
+    }
+    int err = store_root_fetch(checker->store, items, count, visit_block, checker);
+    for (uint64_t i = 0; i < recipe->page_count && err == 0; i++) {
+        uint64_t place = recipe->places[i];
+        if (!store_place_is_reference(place))
+            continue;
+        const uint8_t *state = block_state(checker, place);
+        lost += state == NULL || *state != BLOCK_GOOD;
+    }
+    *ret = lost;
+    return err;
+}
+
 /* ------------------------------------------------------------------ snapshots */
 
 /* Pages the recipe names that are not there in good state. */
@@ -256,10 +383,23 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
     store_snapshot_file_name(entry->info.id, file);
     checker->result->snapshots++;
     *ret_bad = true;
+    checker->lacks_roots = false;
     int err = store_snapshot_read_recipe(checker->store, entry, &recipe);
     if (err == 0) {
+        uint64_t lost_blocks = 0;
         uint64_t lost = count_lost(checker, &recipe);
+        err = count_lost_blocks(checker, &recipe, &lost_blocks);
         store_recipe_fini(&recipe);
+        if (err != 0)
+            return err;
+        if (lost_blocks > 0) {
+            snprintf(
+                detail, sizeof detail,
+                "%llu of its pages are in root images that are missing or changed",
+                (unsigned long long)lost_blocks);
+            report(checker, file, detail, entry->info.name);
+            checker->lacks_roots = lost == 0;
+        }
         if (lost > 0) {
             snprintf(
                 detail, sizeof detail, "%llu of its pages are damaged or missing",
@@ -268,6 +408,9 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
             return 0;
         }
         err = check_sidecars(checker, entry->info.name);
+        checker->lacks_roots &= err == 0;
+        if (checker->lacks_roots)
+            return 0;
     }
     if (err != 0 && !is_finding(checker, err))
         return err;
@@ -309,7 +452,7 @@ check_snapshots(struct checker *checker)
                       ? check_snapshot(checker, &catalog->snapshots[i], &bad)
                       : 0;
         checker->result->damaged_snapshots += bad;
-        if (err == 0 && bad && checker->check->repair)
+        if (err == 0 && bad && checker->check->repair && !checker->lacks_roots)
             err = quarantine_snapshot(checker, i);
         else
             i++;
@@ -418,9 +561,14 @@ dor_store_check(
         checker.total_bytes += store->catalog->snapshots[i].info.recipe_bytes;
     /* What was read before may have been damaged since. */
     store_forget_segments(store);
+    store_forget_roots(store);
     store_forget_indexes(store);
+    err = check_roots(&checker);
     for (uint32_t i = 0; i < store->catalog->domain_count && err == 0; i++)
         err = check_domain(&checker, i);
+    for (size_t i = 0; i < checker.root_count; i++)
+        base_free(checker.roots[i].blocks);
+    base_free(checker.roots);
     if (check->repair) {
         store_forget_segments(store);
         store_forget_indexes(store);

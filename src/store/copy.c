@@ -6,6 +6,9 @@
  * patches and the recipe. A group the target has already (same pages by digest, same stored
  * bytes, compared) is not copied but mapped. Plain groups go first, so the bases are there
  * when the patches come.
+ *
+ * References to a root image stay references where the target has an image of the same content
+ * that the domain may refer to; elsewhere their blocks become plain pages.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +17,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "store/root.h"
+#include "store/root_absorb.h"
 #include "store/snapshot.h"
 #include "store/usage.h"
 #include "store/writer.h"
@@ -31,6 +36,8 @@ struct copier {
     size_t map_counts[STORE_STREAMS];
     struct store_page_row *rows; /* of one group */
     uint8_t *other;              /* stored bytes of a target group */
+    const uint64_t *first_new;   /* of the target, per stream */
+    struct store_absorption absorption;
     struct dor_put_result result;
 };
 
@@ -260,8 +267,59 @@ need_bases(
     return 0;
 }
 
+/* ------------------------------------------------------------------ references */
+
+/* The id of the target's root image with the content of that of PLACE, 0 when it has none. */
+static uint32_t
+target_root(const struct copier *copier, uint64_t place)
+{
+    const struct store_catalog *target = copier->target->catalog;
+    const struct store_root_entry *from =
+        store_catalog_root(copier->source->catalog, store_place_root(place));
+    for (size_t i = 0; i < target->root_count && from != NULL; i++) {
+        const struct dor_root_info *info = &target->roots[i].info;
+        if (info->digest == from->info.digest && info->size_bytes == from->info.size_bytes &&
+            (info->domain[0] == 0 ||
+             strcmp(info->domain, target->domains[copier->target_domain].name) == 0))
+            return info->id;
+    }
+    return 0;
+}
+
+static bool
+must_absorb(const void *context, uint64_t place)
+{
+    return target_root(context, place) == 0;
+}
+
 static int
-copy_streams(struct copier *copier)
+absorb_blocks(struct copier *copier, const struct store_recipe *recipe)
+{
+    copier->absorption = (struct store_absorption){
+        .source = copier->source,
+        .target = copier->target,
+        .target_domain = copier->target_domain,
+        .writer = copier->writer,
+        .first_new = copier->first_new};
+    int err = store_absorption_note(&copier->absorption, recipe, must_absorb, copier);
+    return err == 0 ? store_absorption_store(&copier->absorption) : err;
+}
+
+/* Where a page of a root image is in the target. */
+static uint64_t
+map_reference(const struct copier *copier, uint64_t place)
+{
+    uint64_t absorbed = store_absorption_place(&copier->absorption, place);
+    return absorbed != 0 ? absorbed
+                         : store_root_place(
+                               store_place_type(place), target_root(copier, place),
+                               store_place_block(place));
+}
+
+/* ------------------------------------------------------------------ all streams */
+
+static int
+copy_streams(struct copier *copier, const struct store_recipe *recipe)
 {
     for (unsigned stream = 0; stream < STORE_STREAMS; stream += STORE_STREAM_KINDS) {
         int err = each_needed_group(copier, stream + STORE_STREAM_PATCH, false, need_bases);
@@ -272,49 +330,11 @@ copy_streams(struct copier *copier)
         if (err != 0)
             return err;
     }
-    return store_writer_finish(copier->writer);
+    int err = absorb_blocks(copier, recipe);
+    return err == 0 ? store_writer_finish(copier->writer) : err;
 }
 
 /* ------------------------------------------------------------------ the snapshot */
-
-struct sidecars {
-    struct dor_sidecar *list;
-    char (*names)[DOR_NAME_BYTES_MAX + 1];
-    size_t count;
-};
-
-static void
-sidecars_fini(struct sidecars *sidecars)
-{
-    for (size_t i = 0; sidecars->list != NULL && i < sidecars->count; i++) {
-        void *data;
-        memcpy(&data, &sidecars->list[i].data, sizeof data);
-        base_free(data);
-    }
-    base_free(sidecars->list);
-    base_free(sidecars->names);
-}
-
-static int
-read_sidecars(struct dor_snapshot *snapshot, struct sidecars *sidecars)
-{
-    const struct store_recipe *recipe = store_snapshot_recipe(snapshot);
-    sidecars->count = recipe->sidecar_count;
-    sidecars->list = base_array(sidecars->count + 1, sizeof *sidecars->list);
-    sidecars->names = base_array(sidecars->count + 1, sizeof *sidecars->names);
-    if (sidecars->list == NULL || sidecars->names == NULL)
-        return DOR_E_NO_MEMORY;
-    for (size_t i = 0; i < sidecars->count; i++) {
-        void *data;
-        int err = store_snapshot_read_row(snapshot, i, &data, &sidecars->list[i].size_bytes);
-        if (err != 0)
-            return err;
-        memcpy(sidecars->names[i], recipe->sidecars[i].name, sizeof *sidecars->names);
-        sidecars->list[i].data = data;
-        sidecars->list[i].name = sidecars->names[i];
-    }
-    return 0;
-}
 
 /*
  * New places for all pages; the put result counts mapped pages as exact where the target had
@@ -327,14 +347,20 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
         uint64_t place = recipe->places[i];
         struct dor_kind_bytes *bytes = &copier->result.by_region_type[store_place_type(place)];
         bytes->logical_bytes += DOR_PAGE_BYTES;
-        if (!store_place_is_stored(place)) {
+        if (store_place_kind(place) == DOR_PAGE_ZERO) {
             bytes->zero_bytes += DOR_PAGE_BYTES;
             continue;
         }
-        unsigned stream = store_place_stream(place);
-        uint64_t serial = map_serial(copier, stream, store_place_serial(place));
-        recipe->places[i] = store_stream_place(stream, serial);
-        if (serial < first_new[stream])
+        place =
+            store_place_is_reference(place)
+                ? map_reference(copier, place)
+                : store_stream_place(
+                      store_place_stream(place),
+                      map_serial(copier, store_place_stream(place), store_place_serial(place)));
+        recipe->places[i] = place;
+        if (store_place_is_reference(place))
+            bytes->reference_bytes += DOR_PAGE_BYTES;
+        else if (store_place_serial(place) < first_new[store_place_stream(place)])
             bytes->exact_bytes += DOR_PAGE_BYTES;
         else if (store_place_kind(place) == DOR_PAGE_PATCHED)
             bytes->patched_bytes += DOR_PAGE_BYTES;
@@ -356,7 +382,7 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
 static int
 commit(
     struct copier *copier, const char *target_name, const struct dor_snapshot_info *info,
-    const struct store_recipe *recipe, const struct sidecars *sidecars)
+    const struct store_recipe *recipe, const struct store_sidecars *sidecars)
 {
     struct store_catalog *catalog = copier->target->catalog;
     struct store_snapshot_entry entry = {.domain = copier->target_domain, .info = *info};
@@ -381,9 +407,8 @@ static int
 copier_run(
     struct copier *copier, const struct store_snapshot_entry *from, const char *target_name)
 {
-    struct dor_snapshot *snapshot = NULL;
     struct store_recipe recipe = {0};
-    struct sidecars sidecars = {0};
+    struct store_sidecars sidecars = {0};
     struct store_packing packing;
     uint64_t first_new[STORE_STREAMS];
     store_packing_from_options(&copier->target->options, &packing);
@@ -399,25 +424,23 @@ copier_run(
     if (err == 0)
         err = store_usage_init(&copier->needed, copier->source, copier->source_domain);
     if (err == 0)
-        err = dor_snapshot_open(copier->source, from->info.name, &snapshot);
-    if (err == 0)
-        err = read_sidecars(snapshot, &sidecars);
+        err = store_sidecars_read(copier->source, from->info.name, &sidecars);
     if (err == 0)
         err = store_snapshot_read_recipe(copier->source, from, &recipe);
     if (err == 0) {
         memcpy(
             first_new, copier->target->catalog->domains[copier->target_domain].next_serial,
             sizeof first_new);
+        copier->first_new = first_new;
         store_usage_mark_recipe(&copier->needed, &recipe);
-        err = copy_streams(copier);
+        err = copy_streams(copier, &recipe);
     }
     if (err == 0)
         err = map_recipe(copier, &recipe, first_new);
     if (err == 0)
         err = commit(copier, target_name, &from->info, &recipe, &sidecars);
-    sidecars_fini(&sidecars);
+    store_sidecars_fini(&sidecars);
     store_recipe_fini(&recipe);
-    dor_snapshot_close(snapshot);
     return err;
 }
 
@@ -444,6 +467,7 @@ dor_store_copy(
         *ret = copier.result;
     store_writer_free(copier.writer);
     store_usage_fini(&copier.needed);
+    store_absorption_fini(&copier.absorption);
     for (unsigned i = 0; i < STORE_STREAMS; i++)
         base_free(copier.maps[i]);
     base_free(copier.rows);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 #include "store/usage.h"
 
@@ -397,10 +398,13 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         for (unsigned c = 0; c < DOR_CLASSES; c++)
             stat.pages_by_class[c] += info->put.pages_by_class[c];
     }
+    stat.roots = catalog->root_count;
+    for (size_t i = 0; i < catalog->root_count; i++)
+        stat.root_bytes += catalog->roots[i].info.file_bytes;
     for (size_t i = 0; i < store->index_count; i++)
         stat.index_bytes += store_index_bytes(store->indexes[i].index);
-    stat.stored_bytes =
-        stat.segment_bytes + stat.table_bytes + stat.recipe_bytes + stat.catalog_bytes;
+    stat.stored_bytes = stat.segment_bytes + stat.table_bytes + stat.recipe_bytes +
+                        stat.catalog_bytes + stat.root_bytes;
     *ret = stat;
     return 0;
 }

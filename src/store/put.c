@@ -27,6 +27,7 @@
 #include "store/defragment.h"
 #include "store/put_priv.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 
 #define IMAGE_BYTES_MAX (UINT64_C(1) << 44)
@@ -151,6 +152,8 @@ keep_page(struct job *job, uint64_t page, unsigned type)
     job->places[job->window_first + page] = place;
     if (store_place_kind(place) == DOR_PAGE_ZERO)
         job->result.by_region_type[type].zero_bytes += DOR_PAGE_BYTES;
+    else if (store_place_is_reference(place))
+        job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
     else
         job->result.by_region_type[type].exact_bytes += DOR_PAGE_BYTES;
 }
@@ -162,6 +165,11 @@ cut_window(struct job *job)
     job->cut_count = 0;
     for (uint64_t page = 0; page < job->window_pages;) {
         unsigned type = match_page_type(job, page);
+        if (job->content[page] == SLOT_ROOT) {
+            job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
+            page++;
+            continue;
+        }
         if (job->content[page] != SLOT_DATA) {
             keep_page(job, page++, type);
             continue;
@@ -309,6 +317,8 @@ do_window(struct job *job, uint64_t first_page)
     begin_window(job, first_page);
     int err = read_window(job);
     if (err == 0)
+        err = match_roots(job);
+    if (err == 0)
         err = cut_window(job);
     for (size_t i = 0; i < job->cut_count && err == 0; i++)
         err = match_suggest(job, i);
@@ -369,7 +379,7 @@ sample_pages(struct job *job)
          page += LEARN_STEP) {
         uint8_t *bytes = job->window + slot * DOR_PAGE_BYTES;
         err = job->source.read(job->source.context, page, 1, bytes);
-        if (err == 0 && !chunk_kernels()->page_is_zero(bytes))
+        if (err == 0 && !chunk_kernels()->page_is_zero(bytes) && !match_roots_know(job, bytes))
             err = sample_page(job, page, slot++);
         if (err != 0)
             return err;
@@ -560,6 +570,8 @@ job_init(struct job *job)
             DOR_E_USAGE, "a diff of %llu pages is not one of snapshot %s, which has %llu",
             (unsigned long long)job->page_count, job->put->parent,
             (unsigned long long)job->parent_page_count);
+    if (err == 0)
+        err = match_roots_begin(job);
     if (err != 0)
         return err;
     store_packing_from_options(&store->options, &packing);
@@ -571,9 +583,11 @@ job_init(struct job *job)
     job->content = base_array(cap, sizeof *job->content);
     job->digests = base_array(cap, sizeof *job->digests);
     job->cuts = base_array(cap, sizeof *job->cuts);
+    job->root_items = base_array(cap, sizeof *job->root_items);
     job->page_patches = base_array(cap, sizeof *job->page_patches);
     if (job->places == NULL || job->window == NULL || job->content == NULL ||
-        job->digests == NULL || job->cuts == NULL || job->page_patches == NULL)
+        job->digests == NULL || job->cuts == NULL || job->page_patches == NULL ||
+        job->root_items == NULL)
         return DOR_E_NO_MEMORY;
     for (unsigned i = 0; i < STORE_STREAMS; i++) {
         job->streams[i].pages = base_array(cap, sizeof *job->streams[i].pages);
@@ -596,6 +610,8 @@ job_fini(struct job *job)
     base_free(job->page_patches);
     base_buf_free(&job->patches);
     base_free(job->items);
+    base_free(job->roots);
+    base_free(job->root_items);
     for (unsigned i = 0; i < STORE_STREAMS; i++)
         base_free(job->streams[i].pages);
 }

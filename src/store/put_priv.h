@@ -47,7 +47,12 @@ struct window_stream {
 };
 
 /* What a page of the window is. */
-enum { SLOT_ZERO = 0, SLOT_DATA, SLOT_PARENT };
+enum {
+    SLOT_ZERO = 0,
+    SLOT_DATA,
+    SLOT_PARENT, /* in a diff: as in the parent */
+    SLOT_ROOT    /* found in a root image, with its place noted */
+};
 
 struct job {
     struct dor_store *store;
@@ -79,7 +84,18 @@ struct job {
     struct window_stream streams[STORE_STREAMS];
     struct store_fetch_item *items;
     size_t item_count, item_cap;
+    struct store_root_entry **roots; /* images that the put may refer to */
+    size_t root_count;
+    uint64_t root_hint; /* the latest reference found */
+    struct store_fetch_item *root_items;
 };
+
+/* Make the root images of the job's domain ready; those that are gone or changed are left out. */
+DOR_MUST_CHECK int match_roots_begin(struct job *job);
+/* Pages of the window that are equal to blocks of root images get their places. */
+DOR_MUST_CHECK int match_roots(struct job *job);
+/* Whether a root image seems to have the page BYTES. */
+bool match_roots_know(struct job *job, const uint8_t *bytes);
 
 unsigned match_page_type(const struct job *job, uint64_t window_page);
 

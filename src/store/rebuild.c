@@ -18,6 +18,7 @@
 #include "base/size.h"
 #include "chunk/digest.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/segment.h"
 #include "store/store_priv.h"
 
@@ -32,6 +33,8 @@ struct rebuild {
     size_t snapshot_count;
     uint32_t *segment_ids;
     size_t segment_count;
+    uint32_t *root_ids;
+    size_t root_count;
 };
 
 /* The hexadecimal number after PREFIX, when that is all of NAME. */
@@ -58,6 +61,9 @@ raise_ids(struct store_catalog *catalog, const char *name)
     bool is_segment = file_id(name, "seg.", &id) || file_id(name, "bad.seg.", &id);
     if (is_segment && id < UINT32_MAX && id >= catalog->next_segment_id)
         catalog->next_segment_id = (uint32_t)id + 1;
+    bool is_root = file_id(name, "root.", &id) || file_id(name, "bad.root.", &id);
+    if (is_root && id <= STORE_ROOT_ID_MAX && id >= catalog->next_root_id)
+        catalog->next_root_id = (uint32_t)id + 1;
 }
 
 static int
@@ -80,6 +86,13 @@ note_file(const char *name, void *context)
             return DOR_E_NO_MEMORY;
         rebuild->segment_ids = ids;
         ids[rebuild->segment_count++] = (uint32_t)id;
+    } else if (file_id(name, "root.", &id) && id <= STORE_ROOT_ID_MAX) {
+        uint32_t *ids =
+            base_realloc_array(rebuild->root_ids, rebuild->root_count + 1, sizeof *ids);
+        if (ids == NULL)
+            return DOR_E_NO_MEMORY;
+        rebuild->root_ids = ids;
+        ids[rebuild->root_count++] = (uint32_t)id;
     }
     return 0;
 }
@@ -160,6 +173,9 @@ take_snapshot(struct rebuild *rebuild, const struct store_recipe *recipe)
             raise_serial(
                 rebuild, entry.domain, store_place_stream(recipe->places[i]),
                 store_place_serial(recipe->places[i]));
+        else if (store_place_is_reference(recipe->places[i]))
+            catalog->next_root_id = (uint32_t)base_max_u64(
+                catalog->next_root_id, store_place_root(recipe->places[i]) + UINT64_C(1));
     /*
      * Ids come in order: of two files with one name the later is the one that was committed
      * last.
@@ -183,6 +199,50 @@ add_snapshot(struct rebuild *rebuild, uint64_t id)
         err = put_aside(rebuild, name);
     store_recipe_fini(&recipe);
     return err;
+}
+
+/* ------------------------------------------------------------------ root images */
+
+static int
+read_root(struct rebuild *rebuild, const char *name, struct dor_root_info *info)
+{
+    uint8_t uuid[16];
+    AUTO_CLOSE int fd = -1;
+    AUTO_FREE uint64_t *digests = NULL;
+    uint64_t size_bytes = 0;
+    int err = store_medium_open(rebuild->medium, name, false, &fd);
+    if (err == 0)
+        err = base_file_size(fd, name, &size_bytes);
+    if (err == 0)
+        err = base_file_pread(fd, uuid, sizeof uuid, 8, name);
+    if (err != 0)
+        return err;
+    AUTO_FREE uint8_t *file = base_alloc(size_bytes);
+    if (file == NULL)
+        return DOR_E_NO_MEMORY;
+    err = base_file_pread(fd, file, size_bytes, 0, name);
+    if (err == 0)
+        err = store_root_decode(file, size_bytes, uuid, info, &digests);
+    return err == 0 ? learn_uuid(rebuild, uuid) : err;
+}
+
+static int
+add_root(struct rebuild *rebuild, uint32_t id)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    struct dor_root_info info;
+    store_root_file_name(id, name);
+    int err = read_root(rebuild, name, &info);
+    if (err == 0 && info.id != id)
+        err = dor_fail(DOR_E_CORRUPT, "%s names another root image", name);
+    if (err == DOR_E_CORRUPT || err == DOR_E_UNSUPPORTED)
+        return put_aside(rebuild, name);
+    if (err != 0)
+        return err;
+    /* A file that a killed root add or root rm left may have a name that is in use. */
+    if (store_catalog_root_named(rebuild->catalog, info.name) != NULL)
+        snprintf(info.name, sizeof info.name, "lost-%s", name);
+    return store_catalog_root_add(rebuild->catalog, &info);
 }
 
 /* ------------------------------------------------------------------ segments */
@@ -429,7 +489,7 @@ static int
 gather(struct rebuild *rebuild)
 {
     int err = store_medium_list(rebuild->medium, note_file, rebuild);
-    if (err == 0 && rebuild->snapshot_count + rebuild->segment_count == 0)
+    if (err == 0 && rebuild->snapshot_count + rebuild->segment_count + rebuild->root_count == 0)
         err = dor_fail(
             DOR_E_NOT_FOUND, "no file of a store in %s", store_medium_name(rebuild->medium));
     if (err != 0)
@@ -438,10 +498,14 @@ gather(struct rebuild *rebuild)
         qsort(rebuild->snapshot_ids, rebuild->snapshot_count, sizeof(uint64_t), by_id64);
     if (rebuild->segment_count > 0)
         qsort(rebuild->segment_ids, rebuild->segment_count, sizeof(uint32_t), by_id32);
+    if (rebuild->root_count > 0)
+        qsort(rebuild->root_ids, rebuild->root_count, sizeof(uint32_t), by_id32);
     for (size_t i = 0; i < rebuild->snapshot_count && err == 0; i++)
         err = add_snapshot(rebuild, rebuild->snapshot_ids[i]);
     for (size_t i = 0; i < rebuild->segment_count && err == 0; i++)
         err = add_segment(rebuild, rebuild->segment_ids[i]);
+    for (size_t i = 0; i < rebuild->root_count && err == 0; i++)
+        err = add_root(rebuild, rebuild->root_ids[i]);
     return err;
 }
 
@@ -467,6 +531,7 @@ store_rebuild_catalog(const char *directory)
         err = store_catalog_save(rebuild.medium, rebuild.catalog);
     base_free(rebuild.snapshot_ids);
     base_free(rebuild.segment_ids);
+    base_free(rebuild.root_ids);
     chunk_coder_free(rebuild.coder);
     store_catalog_free(rebuild.catalog);
     store_medium_close(rebuild.medium);

@@ -21,10 +21,12 @@
  * in three columns:
  *   op     0 zero pages; 1-8: the pages after cursor op - 1; 9: a new cursor; 10 + t: zero
  *   pages of type t count  pages of the run
- *   jump   for op 9: (stream << 1 | sign) and distance from the latest place of that stream
+ *   jump   for op 9: (lane << 1 | sign) and distance from the latest place of that lane
+ * A lane is a stream, or the references to root images of one region type: their serial numbers are
+ * id << 32 | block.
  *
- * Invariant: decoding gives exactly page_count places, each zero or of a valid stream and
- * serial > 0.
+ * Invariant: decoding gives exactly page_count places, each zero or of a valid lane and
+ * serial > 0; a reference has an id > 0 and its run stays in one image.
  */
 #include "store/recipe.h"
 
@@ -34,6 +36,7 @@
 #include "base/size.h"
 #include "chunk/codec.h"
 #include "chunk/digest.h"
+#include "store/root.h"
 #include "store/wire.h"
 
 #define MAGIC          "DORSNAP1"
@@ -42,6 +45,7 @@
 #define HEAD_LEVEL     12
 #define SIDECAR_LEVEL  9
 #define CURSORS        8
+#define LANES          (STORE_STREAMS + DOR_REGION_TYPES)
 
 enum { OP_ZERO = 0, OP_CURSOR = 1, OP_JUMP = OP_CURSOR + CURSORS, OP_ZERO_TYPE = OP_JUMP + 1 };
 
@@ -56,9 +60,39 @@ store_recipe_fini(struct store_recipe *recipe)
 /* ------------------------------------------------------------------ places */
 
 struct cursors {
-    uint64_t place[CURSORS];        /* latest first; 0 = unused */
-    uint64_t latest[STORE_STREAMS]; /* serial of the latest place of each stream */
+    uint64_t place[CURSORS]; /* latest first; 0 = unused */
+    uint64_t latest[LANES];  /* serial of the latest place of each lane */
 };
+
+/* Whether PLACE has a serial number: it is not of a zero page. */
+static bool
+is_numbered(uint64_t place)
+{
+    return store_place_is_stored(place) || store_place_is_reference(place);
+}
+
+static unsigned
+place_lane(uint64_t place)
+{
+    return store_place_is_reference(place) ? STORE_STREAMS + store_place_type(place)
+                                           : store_place_stream(place);
+}
+
+static uint64_t
+lane_place(unsigned lane, uint64_t serial)
+{
+    return lane < STORE_STREAMS ? store_stream_place(lane, serial)
+                                : store_place(DOR_PAGE_REFERENCE, lane - STORE_STREAMS, serial);
+}
+
+/* The largest serial number a run through PLACE may reach. */
+static uint64_t
+last_serial(uint64_t place)
+{
+    return store_place_is_reference(place)
+               ? (store_place_serial(place) & ~(uint64_t)UINT32_MAX) + STORE_ROOT_BLOCKS_MAX - 1
+               : STORE_SERIAL_MAX;
+}
 
 static void
 cursor_use(struct cursors *cursors, unsigned index, uint64_t place)
@@ -66,7 +100,7 @@ cursor_use(struct cursors *cursors, unsigned index, uint64_t place)
     for (unsigned i = index; i > 0; i--)
         cursors->place[i] = cursors->place[i - 1];
     cursors->place[0] = place;
-    cursors->latest[store_place_stream(place)] = store_place_serial(place);
+    cursors->latest[place_lane(place)] = store_place_serial(place);
 }
 
 static unsigned
@@ -81,7 +115,7 @@ cursor_find(const struct cursors *cursors, uint64_t place)
 static unsigned
 choose_op(const struct cursors *cursors, uint64_t place)
 {
-    if (!store_place_is_stored(place)) {
+    if (!is_numbered(place)) {
         unsigned type = store_place_type(place);
         return type == DOR_NRT ? OP_ZERO : OP_ZERO_TYPE + type;
     }
@@ -93,7 +127,7 @@ choose_op(const struct cursors *cursors, uint64_t place)
 static uint64_t
 run_length(const uint64_t *places, uint64_t at, uint64_t page_count)
 {
-    uint64_t step = store_place_is_stored(places[at]) ? 1 : 0;
+    uint64_t step = is_numbered(places[at]) ? 1 : 0;
     uint64_t length = 1;
     while (at + length < page_count && places[at + length] == places[at] + length * step)
         length++;
@@ -103,11 +137,11 @@ run_length(const uint64_t *places, uint64_t at, uint64_t page_count)
 static int
 put_jump(struct base_buf *jumps, const struct cursors *cursors, uint64_t place)
 {
-    unsigned stream = store_place_stream(place);
-    uint64_t latest = cursors->latest[stream];
+    unsigned lane = place_lane(place);
+    uint64_t latest = cursors->latest[lane];
     uint64_t serial = store_place_serial(place);
     bool back = serial < latest;
-    int err = store_put_varint(jumps, stream << 1 | back);
+    int err = store_put_varint(jumps, lane << 1 | back);
     return err != 0 ? err : store_put_varint(jumps, back ? latest - serial : serial - latest);
 }
 
@@ -157,20 +191,21 @@ run_start(struct cursors *cursors, uint64_t op, struct store_reader *jumps)
 {
     if (op < OP_JUMP) {
         uint64_t before = cursors->place[op - OP_CURSOR];
-        return before == 0 || store_place_serial(before) == STORE_SERIAL_MAX ? UINT64_MAX
-                                                                             : before + 1;
+        return before == 0 || store_place_serial(before) == last_serial(before) ? UINT64_MAX
+                                                                                : before + 1;
     }
-    uint64_t stream_and_sign = store_get_bounded(jumps, STORE_STREAMS * 2 - 1);
+    uint64_t lane_and_sign = store_get_bounded(jumps, LANES * 2 - 1);
     uint64_t distance = store_get_bounded(jumps, STORE_SERIAL_MAX);
-    unsigned stream = (unsigned)(stream_and_sign >> 1);
-    uint64_t latest = cursors->latest[stream];
-    bool back = (stream_and_sign & 1) != 0;
+    unsigned lane = (unsigned)(lane_and_sign >> 1);
+    uint64_t latest = cursors->latest[lane];
+    bool back = (lane_and_sign & 1) != 0;
     if (jumps->bad || (back && distance >= latest))
         return UINT64_MAX;
     uint64_t serial = back ? latest - distance : latest + distance;
-    if (serial == 0 || serial > STORE_SERIAL_MAX)
+    if (serial == 0 || serial > STORE_SERIAL_MAX ||
+        (lane >= STORE_STREAMS && serial <= UINT32_MAX))
         return UINT64_MAX;
-    return store_stream_place(stream, serial);
+    return lane_place(lane, serial);
 }
 
 static int
@@ -185,7 +220,7 @@ decode_run(
         return 0;
     }
     uint64_t start = run_start(cursors, op, jumps);
-    if (start == UINT64_MAX || store_place_serial(start) + length - 1 > STORE_SERIAL_MAX)
+    if (start == UINT64_MAX || store_place_serial(start) + length - 1 > last_serial(start))
         return damaged("a place makes no sense");
     for (uint64_t i = 0; i < length; i++)
         places[i] = start + i;

@@ -18,6 +18,7 @@
 #include "chunk/digest.h"
 #include "store/fetch.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 #include "store/store_priv.h"
 
@@ -154,6 +155,14 @@ catch_up(struct dor_snapshot *snapshot)
     return entry != NULL && entry->info.id == snapshot->info.id;
 }
 
+static int
+fetch_place(struct dor_snapshot *snapshot, uint64_t place, uint8_t *page)
+{
+    return store_place_is_reference(place)
+               ? store_root_fetch_page(snapshot->store, place, page)
+               : store_fetch_page(snapshot->store, snapshot->domain, place, page);
+}
+
 int
 dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page)
 {
@@ -162,13 +171,13 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
             DOR_E_USAGE, "snapshot %s has %llu pages", snapshot->info.name,
             (unsigned long long)snapshot->recipe.page_count);
     uint64_t place = snapshot->recipe.places[page_index];
-    if (!store_place_is_stored(place)) {
+    if (store_place_kind(place) == DOR_PAGE_ZERO) {
         memset(page, 0, DOR_PAGE_BYTES);
         return 0;
     }
-    int err = store_fetch_page(snapshot->store, snapshot->domain, place, page);
+    int err = fetch_place(snapshot, place, page);
     if (err == DOR_E_CORRUPT && catch_up(snapshot))
-        err = store_fetch_page(snapshot->store, snapshot->domain, place, page);
+        err = fetch_place(snapshot, place, page);
     if (err != 0)
         return dor_fail_wrap(
             "snapshot %s: page %llu", snapshot->info.name, (unsigned long long)page_index);
@@ -227,19 +236,40 @@ visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
     return writer->page_count < OUT_PAGES ? 0 : flush_pages(writer);
 }
 
+/* Blocks of root images are not decoded into the arena: they are copied to it. */
+static int
+visit_root_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
+{
+    struct image_writer *writer = context;
+    uint8_t *slot = writer->arena.bytes + writer->page_count * DOR_PAGE_BYTES;
+    if (page != NULL)
+        memcpy(slot, page, DOR_PAGE_BYTES);
+    int err = visit_page(writer, tag, place, page == NULL ? NULL : slot);
+    bool is_full = (writer->page_count + 1) * DOR_PAGE_BYTES > writer->arena.size_bytes;
+    return err != 0 || !is_full ? err : flush_pages(writer);
+}
+
 static int
 write_batch(
     struct image_writer *writer, uint64_t first, uint64_t end, struct store_fetch_item *items)
 {
     const struct store_recipe *recipe = &writer->snapshot->recipe;
+    struct dor_store *store = writer->snapshot->store;
     size_t count = 0;
+    size_t references = end - first; /* they fill the items from their end on */
     for (uint64_t i = first; i < end; i++)
         if (store_place_is_stored(recipe->places[i]))
             items[count++] = (struct store_fetch_item){recipe->places[i], i};
+        else if (store_place_is_reference(recipe->places[i]))
+            items[--references] = (struct store_fetch_item){recipe->places[i], i};
     writer->failed_page = UINT64_MAX;
     int err = store_fetch_into(
-        writer->snapshot->store, writer->snapshot->domain, items, count, &writer->arena,
-        visit_page, writer);
+        store, writer->snapshot->domain, items, count, &writer->arena, visit_page, writer);
+    if (err == 0)
+        err = flush_pages(writer);
+    if (err == 0)
+        err = store_root_fetch(
+            store, items + references, end - first - references, visit_root_page, writer);
     return err != 0 ? err : flush_pages(writer);
 }
 
@@ -412,4 +442,51 @@ dor_snapshot_same_page(
     return left->store == right->store && left->domain == right->domain &&
            page_index < left->recipe.page_count && page_index < right->recipe.page_count &&
            left->recipe.places[page_index] == right->recipe.places[page_index];
+}
+
+/* ------------------------------------------------------------------ all of both */
+
+void
+store_sidecars_fini(struct store_sidecars *sidecars)
+{
+    for (size_t i = 0; sidecars->list != NULL && i < sidecars->count; i++) {
+        void *data;
+        memcpy(&data, &sidecars->list[i].data, sizeof data);
+        base_free(data);
+    }
+    base_free(sidecars->list);
+    base_free(sidecars->names);
+}
+
+static int
+read_sidecars(struct dor_snapshot *snapshot, struct store_sidecars *sidecars)
+{
+    const struct store_recipe *recipe = &snapshot->recipe;
+    sidecars->count = recipe->sidecar_count;
+    sidecars->list = base_array(sidecars->count + 1, sizeof *sidecars->list);
+    sidecars->names = base_array(sidecars->count + 1, sizeof *sidecars->names);
+    if (sidecars->list == NULL || sidecars->names == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < sidecars->count; i++) {
+        void *data;
+        int err = store_snapshot_read_row(snapshot, i, &data, &sidecars->list[i].size_bytes);
+        if (err != 0)
+            return err;
+        memcpy(sidecars->names[i], recipe->sidecars[i].name, sizeof *sidecars->names);
+        sidecars->list[i].data = data;
+        sidecars->list[i].name = sidecars->names[i];
+    }
+    return 0;
+}
+
+int
+store_sidecars_read(struct dor_store *store, const char *name, struct store_sidecars *sidecars)
+{
+    struct dor_snapshot *snapshot;
+    int err = dor_snapshot_open(store, name, &snapshot);
+    if (err != 0)
+        return err;
+    err = read_sidecars(snapshot, sidecars);
+    dor_snapshot_close(snapshot);
+    return err;
 }

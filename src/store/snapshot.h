@@ -22,5 +22,16 @@ DOR_MUST_CHECK int store_snapshot_read_row(
     struct dor_snapshot *snapshot, size_t index, void **ret_data, size_t *ret_size_bytes);
 /* As long as the snapshot is open. */
 const struct store_recipe *store_snapshot_recipe(const struct dor_snapshot *snapshot);
+/* All sidecars of a snapshot, decoded: for who writes its file anew. */
+struct store_sidecars {
+    struct dor_sidecar *list;
+    char (*names)[DOR_NAME_BYTES_MAX + 1];
+    size_t count;
+};
+
+/* store_sidecars_fini() is needed after an error as well. */
+DOR_MUST_CHECK int
+store_sidecars_read(struct dor_store *store, const char *name, struct store_sidecars *sidecars);
+void store_sidecars_fini(struct store_sidecars *sidecars);
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/size.h"
 #include "chunk/fingerprint.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/store_priv.h"
 
 /* ------------------------------------------------------------------ names */
@@ -213,6 +214,7 @@ store_free(struct dor_store *store)
     if (store == NULL)
         return;
     store_forget_segments(store);
+    store_forget_roots(store);
     store_forget_indexes(store);
     store_catalog_free(store->catalog);
     store_medium_close(store->medium);
@@ -374,6 +376,7 @@ store_reload(struct dor_store *store)
     if (err != 0)
         return err;
     store_forget_segments(store);
+    store_forget_roots(store);
     store_forget_indexes(store);
     store_catalog_free(store->catalog);
     store->catalog = catalog;
@@ -390,7 +393,7 @@ store_require_writable(const struct dor_store *store)
 
 /* ------------------------------------------------------------------ cleaning */
 
-/* Whether the catalog names the file, as a segment or as a snapshot. */
+/* Whether the catalog names the file, as a segment, a snapshot or a root file. */
 static bool
 is_named(const struct store_catalog *catalog, const char *file)
 {
@@ -405,6 +408,11 @@ is_named(const struct store_catalog *catalog, const char *file)
         if (strcmp(name, file) == 0)
             return true;
     }
+    for (size_t i = 0; i < catalog->root_count; i++) {
+        store_root_file_name(catalog->roots[i].info.id, name);
+        if (strcmp(name, file) == 0)
+            return true;
+    }
     return false;
 }
 
@@ -416,7 +424,7 @@ static bool
 is_leftover(const struct dor_store *store, const char *file)
 {
     bool ours = strncmp(file, "seg.", 4) == 0 || strncmp(file, "snap.", 5) == 0 ||
-                strcmp(file, STORE_CATALOG_NAME ".tmp") == 0;
+                strncmp(file, "root.", 5) == 0 || strcmp(file, STORE_CATALOG_NAME ".tmp") == 0;
     return ours && !is_named(store->catalog, file);
 }
 
@@ -478,12 +486,10 @@ store_roll_back(struct dor_store *store, int err)
 
 /* ------------------------------------------------------------------ snapshots in the catalog */
 
-static int
-write_snapshot_file(struct dor_store *store, uint64_t id, const struct base_buf *file)
+int
+store_write_file(struct dor_store *store, const char *name, const struct base_buf *file)
 {
-    char name[STORE_FILE_NAME_BYTES];
     AUTO_CLOSE int fd = -1;
-    store_snapshot_file_name(id, name);
     int err = store_medium_create(store->medium, name, &fd);
     if (err == 0)
         err = base_file_pwrite(fd, file->data, file->size_bytes, 0, name);
@@ -493,13 +499,19 @@ write_snapshot_file(struct dor_store *store, uint64_t id, const struct base_buf 
 }
 
 /* After the catalog is saved a file that cannot be removed is only a leftover for store_clean(). */
+void
+store_remove_file(struct dor_store *store, const char *name)
+{
+    if (store_medium_unlink(store->medium, name) != 0)
+        dor_log(WARN, "store", "leftover", "file=%s error=\"%s\"", name, dor_err_message());
+}
+
 static void
 remove_snapshot_file(struct dor_store *store, uint64_t id)
 {
     char name[STORE_FILE_NAME_BYTES];
     store_snapshot_file_name(id, name);
-    if (store_medium_unlink(store->medium, name) != 0)
-        dor_log(WARN, "store", "leftover", "file=%s error=\"%s\"", name, dor_err_message());
+    store_remove_file(store, name);
 }
 
 int
@@ -507,7 +519,9 @@ store_snapshot_commit(
     struct dor_store *store, const struct store_snapshot_entry *entry,
     const struct base_buf *file)
 {
-    int err = write_snapshot_file(store, entry->info.id, file);
+    char name[STORE_FILE_NAME_BYTES];
+    store_snapshot_file_name(entry->info.id, name);
+    int err = store_write_file(store, name, file);
     if (err != 0)
         return err;
     const struct store_snapshot_entry *old =

@@ -97,11 +97,16 @@ DOR_MUST_CHECK int store_index_rebuild(
 DOR_MUST_CHECK int store_clean(struct dor_store *store);
 /* Undo what a failed writer did; returns ERR with its words, or marks the handle as broken. */
 DOR_MUST_CHECK int store_roll_back(struct dor_store *store, int err);
+struct base_buf;
+/* Make NAME with the bytes FILE, durable on return; only the catalog makes it count. */
+DOR_MUST_CHECK int
+store_write_file(struct dor_store *store, const char *name, const struct base_buf *file);
+/* Remove what the catalog no longer names; a failure is logged and left to store_clean(). */
+void store_remove_file(struct dor_store *store, const char *name);
 /*
  * Write the snapshot file FILE of ENTRY, then save the catalog with ENTRY in it (and without
  * an older snapshot of that name, whose file is then removed).
  */
-struct base_buf;
 DOR_MUST_CHECK int store_snapshot_commit(
     struct dor_store *store, const struct store_snapshot_entry *entry,
     const struct base_buf *file);

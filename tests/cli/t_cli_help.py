@@ -11,7 +11,7 @@ import sys
 sys.dont_write_bytecode = True
 from cli import *
 
-VERBS = "init put get ls show explain rm gc check stat copy inspect options version".split()
+VERBS = "init put get ls show explain rm gc check stat copy root inspect options version".split()
 GLOBAL = "--store --option --json --quiet --help --version".split()
 MAN = pathlib.Path("docs/man/dormouse.1")
 

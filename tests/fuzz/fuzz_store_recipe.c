@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "mend.h"
 #include "store/recipe.h"
+#include "store/root.h"
 
 enum { HEADER_BYTES = 64 };
 
@@ -33,14 +34,17 @@ look_at(const struct store_recipe *recipe, size_t file_bytes)
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
         dor_assert(store_place_type(place) < DOR_REGION_TYPES);
-        dor_assert(store_place_is_stored(place) == (store_place_serial(place) != 0));
+        dor_assert(
+            (store_place_kind(place) == DOR_PAGE_ZERO) == (store_place_serial(place) == 0));
+        dor_assert(!store_place_is_reference(place) || store_place_root(place) != 0);
     }
     for (size_t i = 0; i < recipe->sidecar_count; i++) {
         const struct store_sidecar_row *row = &recipe->sidecars[i];
         dor_assert(row->offset <= file_bytes && row->stored_bytes <= file_bytes - row->offset);
-        dor_assert(dor_name_check(row->name) == 0);
+        /* Parts have names that no sidecar can have. */
+        dor_assert(dor_name_check(row->name) == 0 || row->name[0] == '/');
     }
-    dor_assert(recipe->sidecar_count <= DOR_SIDECARS_MAX);
+    dor_assert(recipe->sidecar_count <= DOR_SIDECARS_MAX + STORE_PARTS_MAX);
 }
 
 int

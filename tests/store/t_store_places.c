@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "store/images.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/wire.h"
 
 enum { PAGES_MAX = 3000 };
@@ -80,6 +81,24 @@ make_edges(uint64_t *places, size_t count)
     }
 }
 
+/* Runs of blocks of a few root images between stored pages, up to the last block there can be. */
+static void
+make_references(uint64_t *places, size_t count)
+{
+    for (size_t i = 0; i < count;) {
+        uint32_t id = 1 + (uint32_t)base_random_below(&rng, 3);
+        unsigned type = (unsigned)base_random_below(&rng, DOR_REGION_TYPES);
+        uint64_t block = base_random_below(&rng, 2) == 0
+                             ? base_random_below(&rng, 100000)
+                             : STORE_ROOT_BLOCKS_MAX - 1 - base_random_below(&rng, 20);
+        for (uint64_t run = base_random_below(&rng, 30);
+             run > 0 && i < count && block < STORE_ROOT_BLOCKS_MAX; run--)
+            places[i++] = store_root_place(type, id, block++);
+        if (i < count)
+            places[i++] = store_stream_place(0, 1 + base_random_below(&rng, 1000));
+    }
+}
+
 static void
 make_list(unsigned kind, uint64_t *places, size_t count)
 {
@@ -89,8 +108,10 @@ make_list(unsigned kind, uint64_t *places, size_t count)
         make_usual(places, count);
     else if (kind == 2)
         make_scattered(places, count, 1 + (unsigned)base_random_below(&rng, 30));
-    else
+    else if (kind == 3)
         make_edges(places, count);
+    else
+        make_references(places, count);
 }
 
 /* ------------------------------------------------------------------ there and back */
@@ -106,7 +127,8 @@ encode(const uint64_t *places, size_t count, struct base_buf *buf)
 static void
 test_round_trip(void)
 {
-    static const char *const names[] = {"wild", "usual", "scattered", "at the edges"};
+    static const char *const names[] = {
+        "wild", "usual", "scattered", "at the edges", "references"};
     static uint64_t places[PAGES_MAX];
     static uint64_t back[PAGES_MAX];
     AUTO_BUF struct base_buf buf = {0};
@@ -153,6 +175,8 @@ is_valid(uint64_t place)
     uint64_t serial = store_place_serial(place);
     if (store_place_type(place) >= DOR_REGION_TYPES)
         return false;
+    if (kind == DOR_PAGE_REFERENCE)
+        return store_place_root(place) > 0 && store_place_block(place) < STORE_ROOT_BLOCKS_MAX;
     return kind == DOR_PAGE_ZERO
                ? serial == 0
                : (kind == DOR_PAGE_RAW || kind == DOR_PAGE_PATCHED) && serial > 0;
@@ -180,7 +204,7 @@ test_cut_and_changed(void)
     unsigned unsound = 0;
     for (int round = 0; round < 200; round++) {
         size_t count = 1 + base_random_below(&rng, ARRAY_LEN(places));
-        make_list((unsigned)round % 4, places, count);
+        make_list((unsigned)round % 5, places, count);
         encode(places, count, &buf);
         for (size_t cut = 0; cut < buf.size_bytes; cut += 1 + cut / 20) {
             uint64_t back[ARRAY_LEN(places)];
@@ -253,6 +277,12 @@ test_made_up(void)
     refuse("the last cursor", 2, LIST(9, 8), LIST(1, 1), LIST(0, 5));
     refuse("a jump without its distance", 1, LIST(9), LIST(1), LIST(0));
     refuse("a jump to a stream that does not exist", 1, LIST(9), LIST(1), LIST(12, 5));
+    refuse("a jump to a lane that does not exist", 1, LIST(9), LIST(1), LIST(18, 5));
+    refuse("root image 0", 1, LIST(9), LIST(1), LIST(12, UINT32_MAX));
+    refuse("a block that no image has", 1, LIST(9), LIST(1), LIST(12, UINT64_C(0x1ffffffff)));
+    refuse("a run beyond an image", 2, LIST(9), LIST(2), LIST(12, UINT64_C(0x1fffffffe)));
+    refuse(
+        "the block after the last", 2, LIST(9, 1), LIST(1, 1), LIST(12, UINT64_C(0x1fffffffe)));
     refuse("a jump to before the first page", 1, LIST(9), LIST(1), LIST(1, 5));
     refuse("a jump to serial 0", 1, LIST(9), LIST(1), LIST(0, 0));
     refuse("a jump back to serial 0", 2, LIST(9, 9), LIST(1, 1), LIST(0, 5, 1, 5));
