@@ -9,6 +9,7 @@
  * there as bad.NAME with all its bytes. The store opens, takes a put, and check is clean.
  */
 #include "store/faults.h"
+#include "store/roots.h"
 
 static struct base_random rng;
 static struct image images[4]; /* "a", "b" of one domain, "c" of another; a later "a" */
@@ -24,6 +25,7 @@ struct damage {
     const char *name;
     void (*make)(struct tree *tree);
     const char *damaged; /* must be kept as bad.NAME when the repair is done; may be NULL */
+    bool heals;          /* some snapshots can be read again only when it is repaired */
     bool like_another;   /* takes the path of another damage but for a write: only killed */
 };
 
@@ -88,6 +90,25 @@ flip_catalog_and_segment(struct tree *tree)
 {
     flip_catalog(tree);
     flip_segment_header(tree);
+}
+
+static void
+flip_root(struct tree *tree)
+{
+    flip(tree, "root.00000001", 80);
+}
+
+static void
+lose_root(struct tree *tree)
+{
+    tree_remove(tree, "root.00000001");
+}
+
+static void
+flip_catalog_and_root(struct tree *tree)
+{
+    flip_catalog(tree);
+    flip_root(tree);
 }
 
 static void
@@ -284,7 +305,7 @@ look_between(struct repair_run *run)
         return;
     }
     for (size_t i = 0; i < SNAPSHOTS; i++)
-        if (run->outcome->stays[i] &&
+        if (run->outcome->stays[i] && !run->damage->heals &&
             compare_image(store, names[i], run->outcome->images[i]) != 1)
             blame(run, "a reader cannot read what is not damaged");
     dor_store_close(store);
@@ -594,7 +615,10 @@ test_ids_are_not_given_again(void)
 
 /* ------------------------------------------------------------------ all */
 
-/* Segments 1 and 2 hold plain pages and patches of "a" and "b", 3 and 4 those of "c". */
+/*
+ * Segments 1 and 2 hold plain pages and patches of "a" and "b", 3 and 4 those of "c". Of "c" the
+ * later pages are references to a root image.
+ */
 static void
 make_store(void)
 {
@@ -602,8 +626,15 @@ make_store(void)
     struct dor_put put = {.sidecars = &sidecar, .sidecar_count = 1};
     struct dor_put other = {.domain = "other"};
     struct dor_store *store = new_store("sound", NULL);
+    struct image root = {
+        .page_count = images[2].page_count - 8, .bytes = image_page(&images[2], 8)};
+    const char *path = test_path("root.img");
+    struct dor_root_info info;
+    struct dor_root_add add = {.path = path, .domain = "other"};
+    write_root(path, &root, 0);
     must_put(store, "a", &images[0]);
-    if (put_image(store, "b", &images[1], &put, NULL) != 0 ||
+    if (dor_store_root_add(store, &add, &info) != 0 ||
+        put_image(store, "b", &images[1], &put, NULL) != 0 ||
         put_image(store, "c", &images[2], &other, NULL) != 0)
         bail("%s", dor_err_message());
     dor_store_close(store);
@@ -624,6 +655,7 @@ make_images(void)
     for (uint64_t page = 0; page < SURE_PAGES; page++) {
         page_fill(&rng, PAGE_RANDOM, image_page(&images[0], page));
         page_fill(&rng, PAGE_RANDOM, image_page(&images[2], page));
+        page_fill(&rng, PAGE_RANDOM, image_page(&images[2], 8 + page));
     }
     image_copy(&images[1], &images[0]);
     image_evolve(&rng, &images[1]);
@@ -637,15 +669,18 @@ make_images(void)
 
 static const struct damage damages[] = {
     {"a damaged catalog", flip_catalog, "catalog"},
-    {"no catalog", lose_catalog, NULL, true},
+    {"no catalog", lose_catalog, NULL, .like_another = true},
     {"a damaged plain page", flip_plain_page, "seg.00000003"},
     {"a damaged patch", flip_patch, "seg.00000002"},
     {"a damaged segment header", flip_segment_header, "seg.00000003"},
     {"a damaged snapshot file", flip_recipe, "snap.0000000000000001"},
-    {"a missing snapshot file", lose_recipe, NULL, true},
+    {"a missing snapshot file", lose_recipe, NULL, .like_another = true},
     {"a damaged catalog and snapshot file", flip_catalog_and_recipe, "snap.0000000000000001"},
     {"a damaged catalog and segment", flip_catalog_and_segment, "seg.00000003"},
-    {"a damaged segment and a snapshot file", flip_much, "seg.00000003", true},
+    {"a damaged segment and a snapshot file", flip_much, "seg.00000003", .like_another = true},
+    {"a damaged root file", flip_root, "root.00000001", .heals = true},
+    {"a missing root file", lose_root, NULL, .heals = true, .like_another = true},
+    {"a damaged catalog and root file", flip_catalog_and_root, "root.00000001"},
     {"a damaged catalog after a killed put", kill_replace, "catalog"},
 };
 
