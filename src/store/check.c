@@ -50,7 +50,8 @@ struct checker {
     struct store_usage doubtful; /* pages of groups with a bad checksum, good or not */
     struct root_check *roots;
     size_t root_count;
-    bool lacks_roots; /* the snapshot looked at is damaged by root images only */
+    bool lacks_roots;   /* the snapshot looked at is damaged by root images only */
+    bool roots_unknown; /* and some are not registered, so that nothing can bring them back */
     uint64_t done_bytes, total_bytes;
     bool stopped;
 };
@@ -334,6 +335,8 @@ count_lost_blocks(struct checker *checker, const struct store_recipe *recipe, ui
         if (!store_place_is_reference(place))
             continue;
         const uint8_t *state = block_state(checker, place);
+        checker->roots_unknown |=
+            store_catalog_root(checker->store->catalog, store_place_root(place)) == NULL;
         lost += state == NULL || *state != BLOCK_GOOD;
     }
     *ret = lost;
@@ -384,6 +387,7 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
     checker->result->snapshots++;
     *ret_bad = true;
     checker->lacks_roots = false;
+    checker->roots_unknown = false;
     int err = store_snapshot_read_recipe(checker->store, entry, &recipe);
     if (err == 0) {
         uint64_t lost_blocks = 0;
@@ -398,7 +402,7 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
                 "%llu of its pages are in root images that are missing or changed",
                 (unsigned long long)lost_blocks);
             report(checker, file, detail, entry->info.name);
-            checker->lacks_roots = lost == 0;
+            checker->lacks_roots = lost == 0 && !checker->roots_unknown;
         }
         if (lost > 0) {
             snprintf(
@@ -409,7 +413,7 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
         }
         err = check_sidecars(checker, entry->info.name);
         checker->lacks_roots &= err == 0;
-        if (checker->lacks_roots)
+        if (err == 0 && lost_blocks > 0)
             return 0;
     }
     if (err != 0 && !is_finding(checker, err))

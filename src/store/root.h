@@ -98,9 +98,6 @@ DOR_MUST_CHECK int store_root_scan(
     struct dor_root_info *info, uint64_t **ret_digests);
 /* Load ENTRY's root file. */
 DOR_MUST_CHECK int store_root_load(struct dor_store *store, struct store_root_entry *entry);
-/* Write INFO's root file, whose bytes are noted in it; only the catalog makes it count. */
-DOR_MUST_CHECK int store_root_write_file(
-    struct dor_store *store, struct dor_root_info *info, const uint64_t *digests);
 /*
  * Make a root file that is damaged or missing anew from its image, if that still has the content
  * that the catalog says, keep the old file aside and save the catalog.

@@ -43,9 +43,9 @@ fill_info(const struct dor_root_add *add, struct dor_root_info *info)
     return 0;
 }
 
-int
-store_root_write_file(
-    struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
+/* Write the root file of INFO, whose size in bytes is noted. */
+static int
+write_root_file(struct dor_store *store, struct dor_root_info *info, const uint64_t *digests)
 {
     AUTO_BUF struct base_buf file = {0};
     char name[STORE_FILE_NAME_BYTES];
@@ -66,7 +66,7 @@ add_new(struct dor_store *store, struct dor_root_info *info, const uint64_t *dig
             DOR_E_NO_SPACE, "a store can have %u root images in its life; make another one",
             STORE_ROOT_ID_MAX);
     info->id = catalog->next_root_id;
-    int err = store_root_write_file(store, info, digests);
+    int err = write_root_file(store, info, digests);
     if (err == 0)
         err = store_catalog_root_add(catalog, info);
     if (err != 0)
@@ -127,6 +127,7 @@ store_root_remake(struct dor_store *store, struct store_root_entry *entry)
     char file[STORE_FILE_NAME_BYTES];
     char aside[STORE_FILE_NAME_BYTES + 4];
     struct dor_root_info info = entry->info;
+    AUTO_BUF struct base_buf buf = {0};
     AUTO_CLOSE int fd = -1;
     AUTO_FREE uint64_t *digests = NULL;
     int err = base_file_open(AT_FDCWD, info.path, O_RDONLY, 0, &fd);
@@ -140,11 +141,15 @@ store_root_remake(struct dor_store *store, struct store_root_entry *entry)
         return err;
     store_root_file_name(info.id, file);
     snprintf(aside, sizeof aside, "bad.%s", file);
-    err = store_medium_rename(store->medium, file, aside);
-    if (err == 0 || err == DOR_E_NOT_FOUND)
-        err = store_root_write_file(store, &info, digests);
+    /* The first damaged one is kept, whatever an earlier repair left when it was killed. */
+    err = store_medium_link(store->medium, file, aside);
+    if (err == 0 || err == DOR_E_NOT_FOUND || err == DOR_E_EXISTS)
+        err = store_root_encode(&info, digests, store->catalog->uuid, &buf);
+    if (err == 0)
+        err = store_medium_replace(store->medium, file, buf.data, buf.size_bytes);
     if (err != 0)
         return err;
+    info.file_bytes = buf.size_bytes;
     entry->info = info;
     return store_catalog_save(store->medium, store->catalog);
 }

@@ -210,7 +210,7 @@ test_two_images(void)
     world_fini(&world);
 }
 
-/* --------------------------------------------------------------- images that are not as before */
+/* ------------------------------------------------------------------ images that changed */
 
 static void
 reopen(struct world *world)
