@@ -376,6 +376,69 @@ check_sidecars(struct checker *checker, const char *name)
     return err;
 }
 
+/* The bytes of SNAPSHOT's file without the page classes, for ENTRY; an error when more is damaged. */
+static int
+encode_without_classes(
+    struct checker *checker, struct dor_snapshot *snapshot,
+    const struct store_snapshot_entry *entry, struct base_buf *file)
+{
+    const struct store_recipe *recipe = store_snapshot_recipe(snapshot);
+    struct dor_sidecar rows[DOR_SIDECARS_MAX + STORE_PARTS_MAX];
+    void *data[DOR_SIDECARS_MAX + STORE_PARTS_MAX];
+    size_t count = 0;
+    int err = 0;
+    for (size_t i = 0; i < recipe->sidecar_count && err == 0; i++) {
+        if (strcmp(recipe->sidecars[i].name, STORE_PART_CLASSES) == 0)
+            continue;
+        err = store_snapshot_read_row(snapshot, i, &data[count], &rows[count].size_bytes);
+        if (err != 0)
+            break;
+        rows[count].name = recipe->sidecars[i].name;
+        rows[count].data = data[count];
+        count++;
+    }
+    if (err == 0)
+        err = store_recipe_encode(
+            entry, recipe->places, rows, count, checker->store->catalog->uuid, file);
+    for (size_t i = 0; i < count; i++)
+        base_free(data[i]);
+    return err;
+}
+
+/*
+ * Page classes are advice: when nothing else of a snapshot's file is damaged, write it anew without
+ * them, and keep the old one aside.
+ */
+static int
+drop_classes(struct checker *checker, const struct store_snapshot_entry *old)
+{
+    struct dor_store *store = checker->store;
+    struct store_snapshot_entry entry = *old;
+    struct dor_snapshot *snapshot = NULL;
+    char name[STORE_FILE_NAME_BYTES];
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    AUTO_BUF struct base_buf file = {0};
+    uint64_t *added_bytes = &entry.info.put.added_bytes;
+    *added_bytes -= base_min_u64(*added_bytes, entry.info.recipe_bytes);
+    memset(entry.info.put.pages_by_class, 0, sizeof entry.info.put.pages_by_class);
+    entry.info.id = store->catalog->next_snapshot_id;
+    int err = dor_snapshot_open(store, entry.info.name, &snapshot);
+    if (err == 0)
+        err = encode_without_classes(checker, snapshot, &entry, &file);
+    dor_snapshot_close(snapshot);
+    if (err != 0)
+        return err;
+    store_snapshot_file_name(old->info.id, name);
+    snprintf(aside, sizeof aside, "bad.%s", name);
+    err = store_medium_link(store->medium, name, aside);
+    if (err != 0 && err != DOR_E_EXISTS)
+        return err;
+    entry.info.recipe_bytes = file.size_bytes;
+    *added_bytes += file.size_bytes;
+    store->catalog->next_snapshot_id++;
+    return store_snapshot_commit(store, &entry, &file);
+}
+
 /* 0 with *RET_BAD, or an error that ends the check. */
 static int
 check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry, bool *ret_bad)
@@ -412,6 +475,12 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
             return 0;
         }
         err = check_sidecars(checker, entry->info.name);
+        if (err == DOR_E_CORRUPT && checker->check->repair) {
+            report(checker, file, dor_err_message(), entry->info.name);
+            err = drop_classes(checker, entry);
+            *ret_bad = err == DOR_E_CORRUPT;
+            return err == DOR_E_CORRUPT ? 0 : err;
+        }
         checker->lacks_roots &= err == 0;
         if (err == 0 && lost_blocks > 0)
             return 0;
