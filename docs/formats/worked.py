@@ -126,6 +126,8 @@ def parse_put_result(reader):
     for region_type in range(3):
         if mask & 1 << region_type:
             result[region_type] = reader.varints(8)
+    mask = reader.varint()
+    result["classes"] = {number: reader.varint() for number in range(13) if mask & 1 << number}
     return result
 
 
@@ -385,14 +387,17 @@ def parse_snapshot(data, uuid):
     snapshot["generation"], snapshot["id"], snapshot["created_ns"], snapshot["logical_bytes"] = reader.varints(4)
     need(snapshot["logical_bytes"] == pages * PAGE, "pages and bytes do not agree")
     snapshot["put"] = parse_put_result(reader)
-    snapshot["sidecars"], at = {}, 64 + stored
+    snapshot["sidecars"], snapshot["parts"], at = {}, {}, 64 + stored
     for _ in range(reader.varint()):
         name, plain_bytes, stored_bytes, blob_codec = reader.string(), *reader.varints(3)
         blob = data[at : at + stored_bytes]
         need(reader.u64() == xxh3(blob), "a sidecar's checksum is wrong")
-        snapshot["sidecars"][name] = decode(blob_codec, blob, plain_bytes)
+        into = snapshot["parts" if name.startswith("/") else "sidecars"]
+        need(name not in into, "two sidecars have one name")
+        into[name] = decode(blob_codec, blob, plain_bytes)
         at += stored_bytes
     need(at == len(data), "the sidecars do not end with the file")
+    need(len(snapshot["parts"].get("/classes", bytes(pages))) == pages, "there is not one class a page")
     snapshot["places"] = parse_places(reader, pages)
     need(reader.left() == 0, "bytes are left over in a snapshot's head")
     return snapshot

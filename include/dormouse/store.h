@@ -20,6 +20,8 @@
 #include <stdint.h>
 
 #include <dormouse/err.h>
+#include <dormouse/image.h>
+#include <dormouse/inspect.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -97,7 +99,10 @@ struct dor_sidecar {
 };
 
 struct dor_put {
-    int image_fd;       /* a regular file, or a memfd; read with pread, holes are zeros */
+    int image_fd; /* a regular file, or a memfd; read with pread, holes are zeros */
+    /* or, when not NULL, where the pages come from; next_data may be NULL: no holes */
+    const struct dor_page_source *source;
+    bool diff; /* pages outside the source's data are the parent's, which must be named */
     const char *domain; /* trust domain, NULL = "default": pages are shared only inside one */
     /*
      * Snapshot of the same domain to prefer as base, or NULL: then the newest is tried, and counts
@@ -106,6 +111,10 @@ struct dor_put {
     const char *parent;
     bool replace;                /* replace a snapshot of the same name, atomically */
     const uint8_t *region_types; /* one enum dor_region_type per page, or NULL = all NRT */
+    const uint8_t *page_classes; /* one enum dor_page_class per page, or NULL = not known */
+    const uint8_t *dropped;      /* not 0 for each page to be stored as zeros; or NULL = none */
+    const void *frame;           /* of the image (dor_image_info), kept for get; or NULL */
+    size_t frame_bytes;
     const struct dor_sidecar *sidecars;
     size_t sidecar_count;
     dor_progress_fn *progress;
@@ -126,6 +135,8 @@ struct dor_kind_bytes {
 struct dor_put_result {
     struct dor_kind_bytes total;
     struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
+    uint64_t pages_by_class[DOR_CLASSES]; /* all 0 when classes were not given */
+    uint64_t dropped_bytes; /* logical bytes of pages that held data and were stored as zeros */
     /* growth of segments and snapshot files; the catalog's 20 to 200 bytes come on top */
     uint64_t added_bytes;
 };
@@ -179,6 +190,18 @@ dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page);
 /*
+ * The class of every page, one enum dor_page_class each, in malloc'ed memory that the caller frees;
+ * DOR_E_NOT_FOUND: they were not known when it was put.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_snapshot_read_classes(struct dor_snapshot *snapshot, uint8_t **ret);
+/* The frame the image was put with (see dor_frame_write()), likewise; DOR_E_NOT_FOUND: none. */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_snapshot_read_frame(struct dor_snapshot *snapshot, void **ret_data, size_t *ret_size_bytes);
+/* Whether page PAGE_INDEX is stored as the same page in both, of one store and domain. */
+DOR_PUBLIC bool dor_snapshot_same_page(
+    const struct dor_snapshot *left, const struct dor_snapshot *right, uint64_t page_index);
+/*
  * The whole image, verified, to the empty file FD: zero pages become holes. Not synced.
  * On an error the file holds no wrong bytes, only missing ones.
  */
@@ -199,6 +222,7 @@ struct dor_explain_sharer {
 struct dor_explain {
     struct dor_kind_bytes total;
     struct dor_kind_bytes by_region_type[DOR_REGION_TYPES];
+    struct dor_kind_bytes by_class[DOR_CLASSES]; /* all unknown when classes were not given */
     uint64_t recipe_bytes;
     uint64_t exclusive_bytes; /* stored bytes that only this snapshot uses, recipe included */
     uint64_t shared_bytes;    /* stored bytes that others use too */
@@ -232,6 +256,7 @@ struct dor_stat {
         index_bytes; /* RAM of the indexes this handle has built, not part of stored_bytes */
     uint64_t pages_by_kind[DOR_PAGE_KINDS]; /* over all snapshots' recipes as they were put */
     uint64_t exact_pages;
+    uint64_t pages_by_class[DOR_CLASSES]; /* over the snapshots whose classes are known */
     struct dor_stat_type by_region_type[DOR_REGION_TYPES];
 };
 
@@ -283,7 +308,7 @@ struct dor_check_result {
 
 /*
  * Reads and verifies everything. 0 even with findings (see ret->findings); an error when it
- * could not look.
+ * could not look. An I/O error is a finding, but ends a repair: it may be a passing one.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_check(
     struct dor_store *store, const struct dor_check *check, struct dor_check_result *ret);

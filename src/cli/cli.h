@@ -33,9 +33,10 @@ struct cli_values {
 
     struct cli_list sidecars;
     const char *parent, *domain;
-    bool replace;
+    bool replace, diff, no_inspect, drop_free;
 
-    const char *output, *sidecars_directory;
+    const char *output, *sidecars_directory, *diff_from;
+    const char *by;
 
     bool map, squeeze, repair;
     uint64_t older_than_ns; /* CLI_NOT_GIVEN when it was not given, for 0 means something */

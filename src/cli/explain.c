@@ -39,6 +39,7 @@ print_json(const char *name, const struct dor_explain *explain)
         !cli_json_set(object, "freed_bytes", cli_json_u64(explain->freed_bytes)) ||
         !cli_json_set(
             object, "by_region_type", cli_json_region_types(explain->by_region_type)) ||
+        !cli_json_set(object, "by_class", cli_json_class_kinds(explain->by_class)) ||
         !cli_json_set(object, "shared_with", sharers_json(explain)))
         return cli_json_print(NULL);
     return cli_json_print(json_incref(object));
@@ -88,6 +89,8 @@ print_text(const char *name, const struct dor_explain *explain)
     int rc = cli_kinds_print(&explain->total);
     if (rc == 0)
         rc = cli_kinds_print_region_types(explain->by_region_type);
+    if (rc == 0)
+        rc = cli_kinds_print_classes(explain->by_class);
     if (rc == 0)
         rc = print_stored(explain);
     return rc == 0 ? print_sharers(explain) : rc;

@@ -18,7 +18,7 @@
 
 /* 0 for a regular file, otherwise words about what stands there instead. */
 static int
-check_regular(const char *role, const char *path, mode_t mode)
+check_regular(const char *path, mode_t mode)
 {
     if (S_ISREG(mode))
         return 0;
@@ -28,56 +28,32 @@ check_regular(const char *role, const char *path, mode_t mode)
                        : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
                                                         : "a special file";
     return dor_fail(
-        DOR_E_USAGE, "%s %s: is %s; only a regular file can be stored, copy it into one first",
-        role, path, kind);
+        DOR_E_USAGE,
+        "sidecar %s: is %s; only a regular file can be stored, copy it into one first", path,
+        kind);
 }
 
 static int
-open_regular(const char *role, const char *path, int *ret_fd, uint64_t *ret_size_bytes)
+open_regular(const char *path, int *ret_fd, uint64_t *ret_size_bytes)
 {
     struct stat status;
     AUTO_CLOSE int fd = -1;
     if (path[0] == '\0')
-        return dor_fail(DOR_E_USAGE, "%s: the path is empty", role);
+        return dor_fail(DOR_E_USAGE, "sidecar: the path is empty");
     if (stat(path, &status) != 0)
-        return dor_fail_errno(errno, "%s %s", role, path);
-    int rc = check_regular(role, path, status.st_mode);
+        return dor_fail_errno(errno, "sidecar %s", path);
+    int rc = check_regular(path, status.st_mode);
     if (rc == 0)
         rc = base_file_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0, &fd);
     if (rc != 0)
         return rc;
     if (fstat(fd, &status) != 0)
-        return dor_fail_errno(errno, "%s %s", role, path);
-    rc = check_regular(role, path, status.st_mode);
+        return dor_fail_errno(errno, "sidecar %s", path);
+    rc = check_regular(path, status.st_mode);
     if (rc != 0)
         return rc;
     *ret_fd = base_take_fd(&fd);
     *ret_size_bytes = (uint64_t)status.st_size;
-    return 0;
-}
-
-int
-cli_image_open(const char *path, int *ret_fd, uint64_t *ret_size_bytes)
-{
-    uint64_t size_bytes = 0;
-    AUTO_CLOSE int fd = -1;
-    int rc = open_regular("image", path, &fd, &size_bytes);
-    if (rc != 0)
-        return rc;
-    if (size_bytes == 0)
-        return dor_fail(DOR_E_USAGE, "image %s: is empty", path);
-    if (size_bytes > CLI_IMAGE_BYTES_MAX)
-        return dor_fail(
-            DOR_E_USAGE, "image %s: is too large: %" PRIu64 " bytes of at most %" PRIu64, path,
-            size_bytes, CLI_IMAGE_BYTES_MAX);
-    if (size_bytes % DOR_PAGE_BYTES != 0)
-        return dor_fail(
-            DOR_E_USAGE,
-            "image %s: is not whole pages: %" PRIu64 " bytes are %" PRIu64
-            " more than a multiple of %zu; is it cut, or another format than raw memory?",
-            path, size_bytes, size_bytes % DOR_PAGE_BYTES, DOR_PAGE_BYTES);
-    *ret_fd = base_take_fd(&fd);
-    *ret_size_bytes = size_bytes;
     return 0;
 }
 
@@ -119,7 +95,7 @@ add_sidecar(struct cli_sidecars *sidecars, const char *path)
     void *data = NULL;
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
-    int rc = open_regular("sidecar", path, &fd, &size_bytes);
+    int rc = open_regular(path, &fd, &size_bytes);
     if (rc == 0)
         rc = check_name(sidecars, path, name);
     if (rc == 0)

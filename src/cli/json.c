@@ -88,6 +88,35 @@ cli_json_region_types(const struct dor_kind_bytes *kinds)
     return json_incref(types);
 }
 
+json_t *
+cli_json_classes(const uint64_t *pages_by_class)
+{
+    AUTO_JSON json_t *classes = json_object();
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < DOR_CLASSES; i++) {
+        const char *name = dor_page_class_name((enum dor_page_class)i);
+        sum += pages_by_class[i];
+        if (!cli_json_set(classes, name, cli_json_u64(pages_by_class[i])))
+            return NULL;
+    }
+    return sum == 0 ? json_null() : json_incref(classes);
+}
+
+json_t *
+cli_json_class_kinds(const struct dor_kind_bytes *kinds)
+{
+    AUTO_JSON json_t *classes = json_object();
+    for (unsigned i = 0; i < DOR_CLASSES; i++) {
+        if (kinds[i].logical_bytes == 0)
+            continue;
+        json_t *row = json_object();
+        const char *name = dor_page_class_name((enum dor_page_class)i);
+        if (!cli_json_set(classes, name, row) || !cli_json_set_kinds(row, &kinds[i]))
+            return NULL;
+    }
+    return json_incref(classes);
+}
+
 int
 cli_json_print(json_t *value)
 {

@@ -35,6 +35,12 @@ bool cli_json_set_kinds(json_t *object, const struct dor_kind_bytes *kinds);
 /* {"nrt": {"logical_bytes": ...}, ...} of DOR_REGION_TYPES structs. */
 json_t *cli_json_region_types(const struct dor_kind_bytes *kinds);
 
+/* {"unknown": N, "zero": N ...} of DOR_CLASSES numbers; null when all are 0. */
+json_t *cli_json_classes(const uint64_t *pages_by_class);
+
+/* The same with DOR_CLASSES structs of bytes; classes without pages are left out. */
+json_t *cli_json_class_kinds(const struct dor_kind_bytes *kinds);
+
 /* Print VALUE, NULL when it could not be made. */
 DOR_MUST_CHECK int cli_json_print(json_t *value);
 

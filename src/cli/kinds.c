@@ -61,27 +61,60 @@ cli_kinds_print_added(const struct dor_kind_bytes *kinds)
     return print_kinds(kinds, true);
 }
 
+/* NAME and the bytes of each kind. */
+static void
+add_kinds_row(struct cli_table *table, const char *name, const struct dor_kind_bytes *kinds)
+{
+    cli_table_cell(table, "%s", name);
+    cli_table_size(table, kinds->logical_bytes);
+    cli_table_size(table, kinds->zero_bytes);
+    cli_table_size(table, kinds->exact_bytes);
+    cli_table_size(table, kinds->patched_bytes);
+    cli_table_size(table, kinds->raw_bytes);
+    cli_table_size(table, kinds->reference_bytes);
+    cli_table_size(table, kinds->raw_stored_bytes + kinds->patched_stored_bytes);
+}
+
+static void
+add_kinds_heads(struct cli_table *table, const char *first)
+{
+    static const char *const heads[] = {
+        "bytes", "zero", "exact", "patched", "raw", "reference", "stored",
+    };
+    cli_table_cell(table, "%s", first);
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++)
+        cli_table_cell(table, "%s", heads[i]);
+}
+
+int
+cli_kinds_print_classes(const struct dor_kind_bytes *kinds)
+{
+    AUTO_TABLE struct cli_table table = {.columns = "lrrrrrrr"};
+    bool known = false;
+    add_kinds_heads(&table, "class");
+    for (unsigned i = 0; i < DOR_CLASSES; i++) {
+        if (kinds[i].logical_bytes == 0)
+            continue;
+        known = known || i != DOR_CLASS_UNKNOWN;
+        add_kinds_row(&table, dor_page_class_name((enum dor_page_class)i), &kinds[i]);
+    }
+    if (!known)
+        return 0;
+    putchar('\n');
+    return cli_table_print(&table);
+}
+
 int
 cli_kinds_print_region_types(const struct dor_kind_bytes *kinds)
 {
-    AUTO_TABLE struct cli_table table = {.columns = "lrrrrrr"};
-    static const char *const heads[] = {
-        "region type", "bytes", "zero", "exact", "patched", "raw", "reference",
-    };
+    AUTO_TABLE struct cli_table table = {.columns = "lrrrrrrr"};
     bool others = false;
-    for (size_t i = 0; i < ARRAY_LEN(heads); i++)
-        cli_table_cell(&table, "%s", heads[i]);
+    add_kinds_heads(&table, "region type");
     for (unsigned i = 0; i < DOR_REGION_TYPES; i++) {
         if (kinds[i].logical_bytes == 0)
             continue;
         others = others || i != DOR_NRT;
-        cli_table_cell(&table, "%s", cli_text_region_type((enum dor_region_type)i));
-        cli_table_size(&table, kinds[i].logical_bytes);
-        cli_table_size(&table, kinds[i].zero_bytes);
-        cli_table_size(&table, kinds[i].exact_bytes);
-        cli_table_size(&table, kinds[i].patched_bytes);
-        cli_table_size(&table, kinds[i].raw_bytes);
-        cli_table_size(&table, kinds[i].reference_bytes);
+        add_kinds_row(&table, cli_text_region_type((enum dor_region_type)i), &kinds[i]);
     }
     if (!others)
         return 0;

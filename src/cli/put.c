@@ -11,6 +11,7 @@
 #include "cli/json.h"
 #include "cli/kinds.h"
 #include "cli/progress.h"
+#include "cli/source.h"
 #include "cli/stop.h"
 #include "cli/text.h"
 
@@ -23,6 +24,8 @@ print_json(const char *name, const struct dor_put_result *result, uint64_t elaps
     if (!cli_json_set(object, "name", cli_json_text(name)) ||
         !cli_json_set_kinds(object, &result->total) ||
         !cli_json_set(object, "added_bytes", cli_json_u64(result->added_bytes)) ||
+        !cli_json_set(object, "pages_by_class", cli_json_classes(result->pages_by_class)) ||
+        !cli_json_set(object, "dropped_bytes", cli_json_u64(result->dropped_bytes)) ||
         !cli_json_set(
             object, "by_region_type", cli_json_region_types(result->by_region_type)) ||
         !cli_json_set(object, "elapsed_ns", cli_json_u64(elapsed_ns)))
@@ -49,8 +52,8 @@ print_text(const char *name, const struct dor_put_result *result, uint64_t elaps
 /* Store the open image with its sidecars. */
 static int
 put_image(
-    const struct cli *cli, const char *name, int image_fd, const struct cli_sidecars *sidecars,
-    struct dor_put_result *ret)
+    const struct cli *cli, const char *name, struct cli_source *source,
+    const struct cli_sidecars *sidecars, struct dor_put_result *ret)
 {
     AUTO_STORE struct dor_store *store = NULL;
     AUTO_PROGRESS struct cli_progress progress;
@@ -59,11 +62,13 @@ put_image(
     cli_stop_catch();
     int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
     if (rc == 0)
+        rc = cli_source_inspect(cli, store, source);
+    if (rc == 0)
         rc = cli_stop_check();
     if (rc != 0)
         return rc;
-    const struct dor_put put = {
-        .image_fd = image_fd,
+    struct dor_put put = {
+        .diff = cli->values.diff,
         .domain = cli->values.domain,
         .parent = cli->values.parent,
         .replace = cli->values.replace,
@@ -72,6 +77,7 @@ put_image(
         .progress = cli_progress_update,
         .progress_context = &progress,
     };
+    cli_source_describe(source, &put);
     return dor_store_put(store, name, &put, ret);
 }
 
@@ -90,17 +96,16 @@ cli_put_run(const struct cli *cli)
 {
     const char *name = cli->args[0];
     uint64_t start_ns = base_clock_monotonic_ns();
-    uint64_t size_bytes = 0;
-    AUTO_CLOSE int image_fd = -1;
+    AUTO_SOURCE struct cli_source source = {0};
     AUTO_SIDECARS struct cli_sidecars sidecars = {0};
     struct dor_put_result result = {0};
     int rc = check_names(cli);
     if (rc == 0)
-        rc = cli_image_open(cli->args[1], &image_fd, &size_bytes);
+        rc = cli_source_open(cli, &source);
     if (rc == 0)
         rc = cli_sidecars_read(&cli->values.sidecars, &sidecars);
     if (rc == 0)
-        rc = put_image(cli, name, image_fd, &sidecars, &result);
+        rc = put_image(cli, name, &source, &sidecars, &result);
     if (rc != 0)
         return rc;
     uint64_t elapsed_ns = base_clock_monotonic_ns() - start_ns;

@@ -52,6 +52,8 @@ info_json(const struct dor_snapshot_info *info)
         cli_json_time(info->woken_ns), "recipe_bytes", cli_json_u64(info->recipe_bytes),
         "added_bytes", cli_json_u64(info->put.added_bytes));
     if (!cli_json_set_kinds(object, &info->put.total) ||
+        !cli_json_set(object, "pages_by_class", cli_json_classes(info->put.pages_by_class)) ||
+        !cli_json_set(object, "dropped_bytes", cli_json_u64(info->put.dropped_bytes)) ||
         !cli_json_set(object, "generation", cli_json_u64(info->generation)) ||
         !cli_json_set(object, "logical_bytes", cli_json_u64(info->logical_bytes)) ||
         !cli_json_set(

@@ -80,6 +80,7 @@ print_json(const struct dor_stat *stat)
     for (size_t i = 0; made && i < FILE_ROWS; i++)
         made = cli_json_set(object, rows[i].key, cli_json_u64(rows[i].bytes));
     made = made && cli_json_set(object, "pages_by_kind", pages_json(stat)) &&
+           cli_json_set(object, "pages_by_class", cli_json_classes(stat->pages_by_class)) &&
            cli_json_set(object, "by_region_type", types_json(stat));
     return cli_json_print(made ? json_incref(object) : NULL);
 }
@@ -161,6 +162,34 @@ print_types(const struct dor_stat *stat)
     return cli_table_print(&table);
 }
 
+/* Classes of the snapshots that were inspected. */
+static int
+print_classes(const struct dor_stat *stat)
+{
+    AUTO_TABLE struct cli_table table = {.columns = "lrrr"};
+    uint64_t sum = 0;
+    char percent[CLI_NUMBER_BYTES];
+    for (unsigned i = 0; i < DOR_CLASSES; i++)
+        sum += stat->pages_by_class[i];
+    if (sum == 0)
+        return 0;
+    cli_table_cell(&table, "class");
+    cli_table_cell(&table, "pages");
+    cli_table_cell(&table, "bytes");
+    cli_table_cell(&table, "of inspected");
+    for (unsigned i = 0; i < DOR_CLASSES; i++) {
+        uint64_t pages = stat->pages_by_class[i];
+        if (pages == 0)
+            continue;
+        cli_table_cell(&table, "%s", dor_page_class_name((enum dor_page_class)i));
+        cli_table_cell(&table, "%" PRIu64, pages);
+        cli_table_size(&table, pages * DOR_PAGE_BYTES);
+        cli_table_cell(&table, "%s", cli_text_percent(pages, sum, percent));
+    }
+    putchar('\n');
+    return cli_table_print(&table);
+}
+
 int
 cli_stat_run(const struct cli *cli)
 {
@@ -176,5 +205,7 @@ cli_stat_run(const struct cli *cli)
     rc = print_sums(&stat);
     if (rc == 0)
         rc = print_pages(&stat);
-    return rc == 0 ? print_types(&stat) : rc;
+    if (rc == 0)
+        rc = print_types(&stat);
+    return rc == 0 ? print_classes(&stat) : rc;
 }

@@ -299,6 +299,33 @@ decode_kind_bytes(struct store_reader *reader, struct dor_kind_bytes *bytes)
         *values[i] = store_get_varint(reader);
 }
 
+/* Pages by class, likewise, with one bit more for dropped pages. */
+static int
+encode_classes(struct base_buf *buf, const struct dor_put_result *result)
+{
+    unsigned mask = result->dropped_bytes != 0 ? 1u << DOR_CLASSES : 0;
+    for (unsigned i = 0; i < DOR_CLASSES; i++)
+        mask |= result->pages_by_class[i] != 0 ? 1u << i : 0;
+    int err = store_put_varint(buf, mask);
+    for (unsigned i = 0; i < DOR_CLASSES && err == 0; i++)
+        if ((mask & 1u << i) != 0)
+            err = store_put_varint(buf, result->pages_by_class[i]);
+    if (err == 0 && result->dropped_bytes != 0)
+        err = store_put_varint(buf, result->dropped_bytes);
+    return err;
+}
+
+static void
+decode_classes(struct store_reader *reader, struct dor_put_result *result)
+{
+    uint64_t mask = store_get_bounded(reader, (UINT64_C(2) << DOR_CLASSES) - 1);
+    for (unsigned i = 0; i < DOR_CLASSES; i++)
+        if ((mask & UINT64_C(1) << i) != 0)
+            result->pages_by_class[i] = store_get_varint(reader);
+    if ((mask & UINT64_C(1) << DOR_CLASSES) != 0)
+        result->dropped_bytes = store_get_varint(reader);
+}
+
 /*
  * The total is the sum of the types, so only types that have bytes are written: a mask, then
  * those.
@@ -316,7 +343,7 @@ store_put_result_encode(struct base_buf *buf, const struct dor_put_result *resul
     for (unsigned type = 0; type < DOR_REGION_TYPES && err == 0; type++)
         if ((mask & 1u << type) != 0)
             err = encode_kind_bytes(buf, &result->by_region_type[type]);
-    return err;
+    return err != 0 ? err : encode_classes(buf, result);
 }
 
 void
@@ -343,6 +370,7 @@ store_put_result_decode(struct store_reader *reader, struct dor_put_result *resu
             decode_kind_bytes(reader, &result->by_region_type[type]);
             store_kind_bytes_add(&result->total, &result->by_region_type[type]);
         }
+    decode_classes(reader, result);
 }
 
 /* Chains writes and keeps the first error. */

@@ -366,11 +366,10 @@ check_sidecars(struct checker *checker, const char *name)
     int err = dor_snapshot_open(checker->store, name, &snapshot);
     if (err != 0)
         return err;
-    for (size_t i = 0; i < dor_snapshot_info(snapshot)->sidecar_count && err == 0; i++) {
-        char sidecar[DOR_NAME_BYTES_MAX + 1];
+    for (size_t i = 0; i < store_snapshot_recipe(snapshot)->sidecar_count && err == 0; i++) {
         void *data = NULL;
         size_t size_bytes;
-        err = dor_snapshot_read_sidecar(snapshot, i, sidecar, &data, &size_bytes);
+        err = store_snapshot_read_row(snapshot, i, &data, &size_bytes);
         base_free(data);
     }
     dor_snapshot_close(snapshot);

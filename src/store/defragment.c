@@ -14,8 +14,8 @@
  * So a page that is written once costs a patch now and a few plain pages some hundred generations
  * later, and the cost of reading does not grow with the number of generations.
  *
- * Costs are counted in bytes of plain pages decoded, one of which takes about 0.4 ns: a get's
- * profile gave the other figures.
+ * Costs are counted in bytes of plain pages decoded, one of which takes about 0.4 ns: profiles
+ * of gets gave the other figures.
  *
  * Invariants
  *  (1) pages that this put has just stored stay where they are, and so does what they need.
@@ -186,6 +186,7 @@ collect_patch_units(struct defragmenter *work)
         page->plain = store_place(
             DOR_PAGE_RAW, store_place_type(page->place), at.segment->table->bases[at.row]);
         page->patch_bytes = store_table_page_bytes(at.segment->table, at.group, at.row);
+        dor_assert(unit != NULL); /* only a page before this one can be in the same group */
         unit->count++;
         uint64_t alone =
             decoding_cost(at.group, true, page->patch_bytes) + page->patch_bytes / 6;

@@ -139,36 +139,69 @@ look_at_other(struct explainer *explainer, const struct store_snapshot_entry *en
     return err;
 }
 
-/* Count each page of the recipe under what it is; repeated and earlier-stored pages are exact. */
-static void
-count_kinds(struct explainer *explainer, const struct store_recipe *recipe)
+/* Which of BYTES counts a page at PLACE; repeated and earlier-stored pages are exact. */
+static uint64_t *
+kind_of(const struct explainer *explainer, uint64_t place, struct dor_kind_bytes *bytes)
+{
+    switch (store_place_kind(place)) {
+    case DOR_PAGE_ZERO:
+        return &bytes->zero_bytes;
+    case DOR_PAGE_REFERENCE:
+        return &bytes->reference_bytes;
+    default:
+        break;
+    }
+    unsigned stream = store_place_stream(place);
+    uint64_t serial = store_place_serial(place);
+    if (store_usage_has(&explainer->seen, stream, serial) ||
+        store_usage_has(&explainer->earlier, stream, serial))
+        return &bytes->exact_bytes;
+    return store_place_kind(place) == DOR_PAGE_PATCHED ? &bytes->patched_bytes
+                                                       : &bytes->raw_bytes;
+}
+
+/* The share of its group that the page at PLACE takes goes to the class of its first user. */
+static int
+count_class_stored(struct explainer *explainer, uint64_t place, struct dor_kind_bytes *bytes)
+{
+    unsigned stream = store_place_stream(place);
+    uint64_t share;
+    if (store_usage_has(&explainer->seen, stream, store_place_serial(place)))
+        return 0;
+    int err = page_bytes(explainer, stream, store_place_serial(place), &share);
+    if (err != 0)
+        return err;
+    *(store_place_kind(place) == DOR_PAGE_PATCHED ? &bytes->patched_stored_bytes
+                                                  : &bytes->raw_stored_bytes) += share;
+    return 0;
+}
+
+/* Count each page of the recipe under what it is, by region type and by class. */
+static int
+count_kinds(
+    struct explainer *explainer, const struct store_recipe *recipe, const uint8_t *classes)
 {
     for (unsigned i = 0; i < STORE_STREAMS; i++)
         memset(explainer->seen.bits[i], 0, (explainer->seen.bit_count[i] / 64 + 1) * 8);
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
-        struct dor_kind_bytes *bytes =
+        struct dor_kind_bytes *type =
             &explainer->result->by_region_type[store_place_type(place)];
-        bytes->logical_bytes += DOR_PAGE_BYTES;
-        if (!store_place_is_stored(place)) {
-            if (store_place_is_reference(place))
-                bytes->reference_bytes += DOR_PAGE_BYTES;
-            else
-                bytes->zero_bytes += DOR_PAGE_BYTES;
+        struct dor_kind_bytes *class =
+            &explainer->result->by_class[classes == NULL ? DOR_CLASS_UNKNOWN : classes[i]];
+        *kind_of(explainer, place, type) += DOR_PAGE_BYTES;
+        *kind_of(explainer, place, class) += DOR_PAGE_BYTES;
+        type->logical_bytes += DOR_PAGE_BYTES;
+        class->logical_bytes += DOR_PAGE_BYTES;
+        if (!store_place_is_stored(place))
             continue;
-        }
-        unsigned stream = store_place_stream(place);
-        uint64_t serial = store_place_serial(place);
-        bool again = store_usage_has(&explainer->seen, stream, serial) ||
-                     store_usage_has(&explainer->earlier, stream, serial);
-        store_usage_mark(&explainer->seen, stream, serial);
-        if (again)
-            bytes->exact_bytes += DOR_PAGE_BYTES;
-        else if (store_place_kind(place) == DOR_PAGE_PATCHED)
-            bytes->patched_bytes += DOR_PAGE_BYTES;
-        else
-            bytes->raw_bytes += DOR_PAGE_BYTES;
+        int err = count_class_stored(explainer, place, class);
+        if (err != 0)
+            return err;
+        store_usage_mark(
+            &explainer->seen, store_place_stream(place), store_place_serial(place));
     }
+    return 0;
 }
 
 /* Stored bytes of my pages: exclusive or shared, and those in groups that nobody else uses. */
@@ -221,7 +254,8 @@ count_stored(struct explainer *explainer)
 }
 
 static int
-explain_recipe(struct explainer *explainer, const struct store_recipe *recipe)
+explain_recipe(
+    struct explainer *explainer, const struct store_recipe *recipe, const uint8_t *classes)
 {
     const struct store_catalog *catalog = explainer->store->catalog;
     int err = 0;
@@ -233,10 +267,9 @@ explain_recipe(struct explainer *explainer, const struct store_recipe *recipe)
         if (catalog->snapshots[i].domain == explainer->domain &&
             catalog->snapshots[i].info.id != explainer->id)
             err = look_at_other(explainer, &catalog->snapshots[i]);
-    if (err != 0)
-        return err;
-    count_kinds(explainer, recipe);
-    return count_stored(explainer);
+    if (err == 0)
+        err = count_kinds(explainer, recipe, classes);
+    return err != 0 ? err : count_stored(explainer);
 }
 
 static int
@@ -254,15 +287,20 @@ explainer_run(struct explainer *explainer, const struct store_snapshot_entry *en
 {
     struct store_usage *usages[] = {
         &explainer->mine, &explainer->others, &explainer->earlier, &explainer->seen};
-    struct store_recipe recipe = {0};
+    struct dor_snapshot *snapshot = NULL;
+    AUTO_FREE uint8_t *classes = NULL;
     int err = 0;
     for (size_t i = 0; i < ARRAY_LEN(usages) && err == 0; i++)
         err = store_usage_init(usages[i], explainer->store, explainer->domain);
     if (err == 0)
-        err = store_snapshot_read_recipe(explainer->store, entry, &recipe);
+        err = dor_snapshot_open(explainer->store, entry->info.name, &snapshot);
     if (err == 0)
-        err = explain_recipe(explainer, &recipe);
-    store_recipe_fini(&recipe);
+        err = dor_snapshot_read_classes(snapshot, &classes);
+    if (err == DOR_E_NOT_FOUND && snapshot != NULL)
+        err = 0;
+    if (err == 0)
+        err = explain_recipe(explainer, store_snapshot_recipe(snapshot), classes);
+    dor_snapshot_close(snapshot);
     for (size_t i = 0; i < ARRAY_LEN(usages); i++)
         store_usage_fini(usages[i]);
     return err;
@@ -357,6 +395,8 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         stat.pages_by_kind[DOR_PAGE_PATCHED] += put->patched_bytes / DOR_PAGE_BYTES;
         stat.pages_by_kind[DOR_PAGE_REFERENCE] += put->reference_bytes / DOR_PAGE_BYTES;
         stat.exact_pages += put->exact_bytes / DOR_PAGE_BYTES;
+        for (unsigned c = 0; c < DOR_CLASSES; c++)
+            stat.pages_by_class[c] += info->put.pages_by_class[c];
     }
     stat.roots = catalog->root_count;
     for (size_t i = 0; i < catalog->root_count; i++)

@@ -37,7 +37,12 @@ struct sweep {
     uint32_t domain;
     unsigned stream;
     struct store_page_at at;
-    const struct store_group *decoded; /* group in store->plain, NULL when none */
+    const struct store_group *decoded; /* group in plain, NULL when none */
+    uint8_t *plain;
+    /* where to decode to: an arena, of which used_bytes hold pages, or else store->plain */
+    const struct store_fetch_arena *arena;
+    size_t used_bytes;
+    void *context;
     const struct store_group *failed;
     uint64_t verified_row; /* of the decoded group: matched its digest */
     uint8_t *ahead;
@@ -111,6 +116,30 @@ sweep_bytes(struct sweep *sweep, const uint8_t **ret)
     return 0;
 }
 
+/* Make room in the arena for a group and a page, with no group decoded when that empties it. */
+static int
+make_room(struct sweep *sweep)
+{
+    if (sweep->arena == NULL ||
+        sweep->arena->size_bytes - sweep->used_bytes >= STORE_GROUP_BYTES_MAX + DOR_PAGE_BYTES)
+        return 0;
+    sweep->decoded = NULL;
+    sweep->used_bytes = 0;
+    return sweep->arena->flush(sweep->context);
+}
+
+/* SIZE_BYTES of the arena, or SPARE when there is none. */
+static uint8_t *
+take_room(struct sweep *sweep, size_t size_bytes, uint8_t *spare)
+{
+    if (sweep->arena == NULL)
+        return spare;
+    dor_assert(sweep->arena->size_bytes - sweep->used_bytes >= size_bytes);
+    uint8_t *room = sweep->arena->bytes + sweep->used_bytes;
+    sweep->used_bytes += size_bytes;
+    return room;
+}
+
 /* True when the page is in the group that is decoded already; most are. */
 static bool
 sweep_stays(struct sweep *sweep, unsigned stream, uint64_t serial)
@@ -142,10 +171,11 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
             DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
             (unsigned long long)sweep->at.group->offset);
     const uint8_t *stored = NULL;
+    sweep->plain = take_room(sweep, sweep->at.group->plain_bytes, sweep->store->plain);
     err = sweep_bytes(sweep, &stored);
     if (err == 0)
         err = store_group_decode(
-            sweep->store, sweep->at.segment, sweep->at.group, stored, sweep->store->plain);
+            sweep->store, sweep->at.segment, sweep->at.group, stored, sweep->plain);
     if (err != 0)
         sweep->failed = sweep->at.group;
     else
@@ -176,8 +206,7 @@ find_need(
     need->patch_bytes = store_table_page_bytes(table, sweep->at.group, row);
     need->digest = table->digests[row];
     need->slides = group_slides(&sweep->at);
-    return base_buf_append(
-        patches, sweep->store->plain + table->offsets[row], need->patch_bytes);
+    return base_buf_append(patches, sweep->plain + table->offsets[row], need->patch_bytes);
 }
 
 static int
@@ -193,7 +222,7 @@ static int
 verify_plain(struct sweep *sweep, const uint8_t **ret)
 {
     const struct store_table *table = sweep->at.segment->table;
-    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
+    const uint8_t *plain = sweep->plain + table->offsets[sweep->at.row];
     if (sweep->verified_row != sweep->at.row) {
         uint64_t digest = chunk_digest(plain, DOR_PAGE_BYTES);
         if (chunk_page_digest(digest) != table->digests[sweep->at.row])
@@ -211,16 +240,19 @@ make_page(
     const uint8_t **ret)
 {
     unsigned type = (unsigned)(need->plain_key >> STORE_SERIAL_BITS);
-    int err = sweep_to(
-        sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW,
-        need->plain_key & STORE_SERIAL_MAX);
+    int err = make_room(sweep);
+    if (err == 0)
+        err = sweep_to(
+            sweep, type * STORE_STREAM_KINDS + STORE_STREAM_RAW,
+            need->plain_key & STORE_SERIAL_MAX);
     if (err == 0 && need->patch_bytes == 0)
         return verify_plain(sweep, ret);
     if (err != 0)
         return err;
     /* The patched page's own digest proves its base as well. */
     const struct store_table *table = sweep->at.segment->table;
-    const uint8_t *plain = sweep->store->plain + table->offsets[sweep->at.row];
+    const uint8_t *plain = sweep->plain + table->offsets[sweep->at.row];
+    patched = take_room(sweep, DOR_PAGE_BYTES, patched);
     err = chunk_patch_apply(
         need->slides, patches + need->patch_offset, need->patch_bytes, plain, patched);
     if (err != 0)
@@ -289,6 +321,14 @@ store_fetch(
     struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
     size_t count, store_fetch_fn *visit, void *context)
 {
+    return store_fetch_into(store, domain, items, count, NULL, visit, context);
+}
+
+int
+store_fetch_into(
+    struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
+    size_t count, const struct store_fetch_arena *arena, store_fetch_fn *visit, void *context)
+{
     if (count == 0)
         return 0;
     AUTO_BUF struct base_buf patches = {0};
@@ -307,6 +347,8 @@ store_fetch(
         return err;
     sweep.decoded = NULL;
     sweep.verified_row = UINT64_MAX;
+    sweep.arena = arena;
+    sweep.context = context;
     return visit_needs(&sweep, needs, need_count, orders, patches.data, visit, context);
 }
 

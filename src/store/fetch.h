@@ -3,7 +3,8 @@
  * fetch.h - reads many pages at once, in the order that decodes every group once: what put
  * uses for bases, get for a whole image, check for everything.
  *
- * Ownership:  pages given to the callback are borrowed until it returns.
+ * Ownership:  pages given to the callback are borrowed until it returns, or with an arena until the
+ *             arena is flushed.
  * Threads:    as the store.
  * Errors:     a page that cannot be read is reported to the callback with page = NULL and its
  *             error recorded; a callback's non-zero return ends the fetch with it.
@@ -29,6 +30,21 @@ typedef int store_fetch_fn(void *context, uint64_t tag, uint64_t place, const ui
 DOR_MUST_CHECK int store_fetch(
     struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
     size_t count, store_fetch_fn *visit, void *context);
+
+/*
+ * Memory that groups are decoded into one after another, so that pages stay until it is full: then
+ * FLUSH is called, and no page visited before it is used any more.
+ */
+struct store_fetch_arena {
+    uint8_t *bytes;
+    size_t size_bytes; /* at least STORE_GROUP_BYTES_MAX + 4096 */
+    int (*flush)(void *context);
+};
+
+/* The same; CONTEXT is also FLUSH's, and the last pages are not flushed. */
+DOR_MUST_CHECK int store_fetch_into(
+    struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
+    size_t count, const struct store_fetch_arena *arena, store_fetch_fn *visit, void *context);
 
 /* One stored page into PAGE (4096 bytes), verified, with no sorting and no cache. */
 DOR_MUST_CHECK int

@@ -81,7 +81,7 @@ visit_block(void *context, uint64_t tag, uint64_t place, const uint8_t *block)
     }
     if (memcmp(block, job->window + tag * DOR_PAGE_BYTES, DOR_PAGE_BYTES) != 0)
         return 0;
-    job->is_data[tag] = PAGE_OF_ROOT;
+    job->content[tag] = SLOT_ROOT;
     job->places[job->window_first + tag] = store_root_place(
         match_page_type(job, tag), store_place_root(place), store_place_block(place));
     return 0;
@@ -94,7 +94,7 @@ match_roots(struct job *job)
     if (job->root_count == 0)
         return 0;
     for (uint64_t page = 0; page < job->window_pages; page++) {
-        if (!job->is_data[page])
+        if (job->content[page] != SLOT_DATA)
             continue;
         uint64_t digest = chunk_digest(job->window + page * DOR_PAGE_BYTES, DOR_PAGE_BYTES);
         uint64_t place = find_reference(job, digest, job->root_hint);

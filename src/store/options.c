@@ -53,15 +53,29 @@ copy_text(const char *text)
     return copy;
 }
 
+/* A type's codec is its own or, when that is "same", that of all. */
+static int
+parse_codecs(struct store_options *options)
+{
+    const char *const names[DOR_REGION_TYPES] = {
+        options->nrt_codec, options->rx_map_codec, options->w_map_codec};
+    enum chunk_codec common;
+    int err = chunk_codec_parse(options->codec, &common);
+    for (unsigned type = 0; type < DOR_REGION_TYPES && err == 0; type++) {
+        options->codec_ids[type] = common;
+        if (strcmp(names[type], "same") != 0)
+            err = chunk_codec_parse(names[type], &options->codec_ids[type]);
+    }
+    return err != 0 ? err : chunk_codec_parse(options->chain_codec, &options->chain_codec_id);
+}
+
 static int
 check_value(struct store_options *options, const char *name, const char *value)
 {
     int err = base_options_set(rows, ARRAY_LEN(rows), options, name, value);
     if (err != 0)
         return err;
-    err = chunk_codec_parse(options->codec, &options->codec_id);
-    if (err == 0)
-        err = chunk_codec_parse(options->chain_codec, &options->chain_codec_id);
+    err = parse_codecs(options);
     if (err != 0)
         return err;
     uint64_t sizes[] = {
@@ -128,7 +142,8 @@ store_options_default(struct store_options *options)
 {
     memset(options, 0, sizeof *options);
     base_options_default(rows, ARRAY_LEN(rows), options);
-    options->codec_id = CHUNK_ZSTD;
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+        options->codec_ids[type] = CHUNK_ZSTD;
     options->chain_codec_id = CHUNK_LZ4;
 }
 

@@ -17,7 +17,7 @@ struct store_options {
 #define OPTION BASE_OPTION_FIELD
 #include "store/options.def"
 #undef OPTION
-    enum chunk_codec codec_id; /* parsed from codec */
+    enum chunk_codec codec_ids[DOR_REGION_TYPES]; /* parsed from codec and the types' own */
     enum chunk_codec chain_codec_id;
 };
 

@@ -27,6 +27,7 @@
 #include "store/defragment.h"
 #include "store/put_priv.h"
 #include "store/recipe.h"
+#include "store/root.h"
 #include "store/snapshot.h"
 
 #define IMAGE_BYTES_MAX (UINT64_C(1) << 44)
@@ -42,32 +43,82 @@
 
 /* ------------------------------------------------------------------ the window */
 
+/* The row of pages in a file, as a source. */
+static int
+file_next_data(void *context, uint64_t page_index, uint64_t *ret_first, uint64_t *ret_end)
+{
+    const struct job *job = context;
+    uint64_t image_bytes = job->page_count * DOR_PAGE_BYTES;
+    uint64_t data_start;
+    uint64_t data_end;
+    int err = base_file_next_data(
+        job->put->image_fd, page_index * DOR_PAGE_BYTES, image_bytes, &data_start, &data_end);
+    if (err != 0)
+        return err;
+    *ret_first = data_start / DOR_PAGE_BYTES;
+    *ret_end = base_min_u64(job->page_count, DIV_ROUND_UP(data_end, DOR_PAGE_BYTES));
+    return 0;
+}
+
+static int
+file_read(void *context, uint64_t first_page, size_t page_count, void *pages)
+{
+    const struct job *job = context;
+    return base_file_pread(
+        job->put->image_fd, pages, page_count * DOR_PAGE_BYTES, first_page * DOR_PAGE_BYTES,
+        "image");
+}
+
+static int
+next_data(const struct job *job, uint64_t page, uint64_t *ret_first, uint64_t *ret_end)
+{
+    *ret_first = page;
+    *ret_end = job->page_count;
+    return job->source.next_data == NULL
+               ? 0
+               : job->source.next_data(job->source.context, page, ret_first, ret_end);
+}
+
+/* Pages [page, end) of the image are data: read them and see which are not zero. */
+static int
+read_run(struct job *job, uint64_t page, uint64_t end)
+{
+    const struct chunk_kernels *kernels = chunk_kernels();
+    uint64_t slot = page - job->window_first;
+    int err = job->source.read(
+        job->source.context, page, end - page, job->window + slot * DOR_PAGE_BYTES);
+    if (err != 0)
+        return err;
+    for (; page < end; page++, slot++) {
+        bool is_zero = kernels->page_is_zero(job->window + slot * DOR_PAGE_BYTES);
+        bool drop = !is_zero && job->put->dropped != NULL && job->put->dropped[page] != 0;
+        job->result.dropped_bytes += drop ? DOR_PAGE_BYTES : 0;
+        job->content[slot] = is_zero || drop ? SLOT_ZERO : SLOT_DATA;
+    }
+    return 0;
+}
+
 static int
 read_window(struct job *job)
 {
-    uint64_t offset = job->window_first * DOR_PAGE_BYTES;
-    uint64_t end = offset + job->window_pages * DOR_PAGE_BYTES;
-    const struct chunk_kernels *kernels = chunk_kernels();
-    memset(job->is_data, 0, job->window_pages);
-    while (offset < end) {
-        uint64_t data_start;
-        uint64_t data_end;
-        int err = base_file_next_data(job->put->image_fd, offset, end, &data_start, &data_end);
+    uint64_t page = job->window_first;
+    uint64_t window_end = page + job->window_pages;
+    memset(job->content, job->put->diff ? SLOT_PARENT : SLOT_ZERO, job->window_pages);
+    while (page < window_end) {
+        uint64_t first;
+        uint64_t end;
+        int err = next_data(job, page, &first, &end);
         if (err != 0)
             return err;
-        if (data_start >= end)
+        if (first >= window_end)
             break;
-        data_start = base_round_down_u64(data_start, DOR_PAGE_BYTES);
-        data_end = base_min_u64(end, DIV_ROUND_UP(data_end, DOR_PAGE_BYTES) * DOR_PAGE_BYTES);
-        uint64_t first = data_start / DOR_PAGE_BYTES - job->window_first;
-        err = base_file_pread(
-            job->put->image_fd, job->window + first * DOR_PAGE_BYTES, data_end - data_start,
-            data_start, "image");
+        if (first < page || end <= first)
+            return dor_fail(DOR_E_USAGE, "image: its source does not go on");
+        end = base_min_u64(end, window_end);
+        err = read_run(job, first, end);
         if (err != 0)
             return err;
-        for (uint64_t i = first; i < first + (data_end - data_start) / DOR_PAGE_BYTES; i++)
-            job->is_data[i] = !kernels->page_is_zero(job->window + i * DOR_PAGE_BYTES);
-        offset = data_end;
+        page = end;
     }
     return 0;
 }
@@ -84,27 +135,43 @@ cut_length(const struct job *job, uint64_t page, unsigned type)
     uint64_t end = page + chunk_pages - image_page % chunk_pages;
     end = base_min_u64(end, job->window_pages);
     uint64_t i = page + 1;
-    while (i < end && job->is_data[i] == 1 && match_page_type(job, i) == type)
+    while (i < end && job->content[i] == SLOT_DATA && match_page_type(job, i) == type)
         i++;
     return (unsigned)(i - page);
 }
 
-/* Cut the window into chunks; zero pages get their places at once. */
+/* The place of a page that needs no bytes: zero, or in a diff the parent's. */
+static void
+keep_page(struct job *job, uint64_t page, unsigned type)
+{
+    uint64_t place = store_place(DOR_PAGE_ZERO, type, 0);
+    if (job->content[page] == SLOT_PARENT) {
+        place = job->parent_places[job->window_first + page];
+        type = store_place_type(place);
+    }
+    job->places[job->window_first + page] = place;
+    if (store_place_kind(place) == DOR_PAGE_ZERO)
+        job->result.by_region_type[type].zero_bytes += DOR_PAGE_BYTES;
+    else if (store_place_is_reference(place))
+        job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
+    else
+        job->result.by_region_type[type].exact_bytes += DOR_PAGE_BYTES;
+}
+
+/* Cut the window into chunks; pages that need none get their places at once. */
 static int
 cut_window(struct job *job)
 {
     job->cut_count = 0;
     for (uint64_t page = 0; page < job->window_pages;) {
         unsigned type = match_page_type(job, page);
-        struct dor_kind_bytes *bytes = &job->result.by_region_type[type];
-        if (job->is_data[page] == PAGE_OF_ROOT) {
-            bytes->reference_bytes += DOR_PAGE_BYTES;
+        if (job->content[page] == SLOT_ROOT) {
+            job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
             page++;
             continue;
         }
-        if (!job->is_data[page]) {
-            job->places[job->window_first + page++] = store_place(DOR_PAGE_ZERO, type, 0);
-            bytes->zero_bytes += DOR_PAGE_BYTES;
+        if (job->content[page] != SLOT_DATA) {
+            keep_page(job, page++, type);
             continue;
         }
         if (job->indexes[type] == NULL) {
@@ -311,8 +378,7 @@ sample_pages(struct job *job)
     for (uint64_t page = LEARN_STEP / 2; page < job->page_count && slot < job->window_cap;
          page += LEARN_STEP) {
         uint8_t *bytes = job->window + slot * DOR_PAGE_BYTES;
-        err = base_file_pread(
-            job->put->image_fd, bytes, DOR_PAGE_BYTES, page * DOR_PAGE_BYTES, "image");
+        err = job->source.read(job->source.context, page, 1, bytes);
         if (err == 0 && !chunk_kernels()->page_is_zero(bytes) && !match_roots_know(job, bytes))
             err = sample_page(job, page, slot++);
         if (err != 0)
@@ -382,11 +448,43 @@ check_image(int fd, uint64_t *ret_pages)
     return 0;
 }
 
+/* Where the pages come from, and how many there are. */
 static int
-check_put(
-    const struct dor_store *store, const char *name, const struct dor_put *put,
-    uint64_t *ret_pages)
+choose_source(struct job *job)
 {
+    const struct dor_put *put = job->put;
+    if (put->source == NULL) {
+        int err = check_image(put->image_fd, &job->page_count);
+        job->source = (struct dor_page_source){job->page_count, file_read, file_next_data, job};
+        return err;
+    }
+    job->source = *put->source;
+    job->page_count = put->source->page_count;
+    if (job->page_count == 0 || job->page_count > IMAGE_BYTES_MAX / DOR_PAGE_BYTES)
+        return dor_fail(
+            DOR_E_USAGE, "image: %llu pages; at least 1 and at most 16 TiB are possible",
+            (unsigned long long)job->page_count);
+    return 0;
+}
+
+static int
+check_arrays(const struct job *job)
+{
+    const struct dor_put *put = job->put;
+    for (uint64_t i = 0; put->region_types != NULL && i < job->page_count; i++)
+        if (put->region_types[i] >= DOR_REGION_TYPES)
+            return dor_fail(
+                DOR_E_USAGE, "page %llu has no such region type", (unsigned long long)i);
+    for (uint64_t i = 0; put->page_classes != NULL && i < job->page_count; i++)
+        if (put->page_classes[i] >= DOR_CLASSES)
+            return dor_fail(DOR_E_USAGE, "page %llu has no such class", (unsigned long long)i);
+    return 0;
+}
+
+static int
+check_put(const struct dor_store *store, const char *name, struct job *job)
+{
+    const struct dor_put *put = job->put;
     int err = store_require_writable(store);
     if (err == 0)
         err = dor_name_check(name);
@@ -406,13 +504,11 @@ check_put(
     if (err == 0 && !put->replace && store_catalog_snapshot(store->catalog, name) != NULL)
         err = dor_fail(
             DOR_E_EXISTS, "snapshot %s exists; replace it or choose another name", name);
+    if (err == 0 && put->diff && put->parent == NULL)
+        err = dor_fail(DOR_E_USAGE, "a diff needs the name of the snapshot it is one of");
     if (err == 0)
-        err = check_image(put->image_fd, ret_pages);
-    for (uint64_t i = 0; err == 0 && put->region_types != NULL && i < *ret_pages; i++)
-        if (put->region_types[i] >= DOR_REGION_TYPES)
-            err = dor_fail(
-                DOR_E_USAGE, "page %llu has no such region type", (unsigned long long)i);
-    return err;
+        err = choose_source(job);
+    return err != 0 ? err : check_arrays(job);
 }
 
 /*
@@ -469,6 +565,11 @@ job_init(struct job *job)
     int err = store_catalog_domain(store->catalog, domain, true, &job->domain);
     if (err == 0)
         err = load_parent(job);
+    if (err == 0 && job->put->diff && job->parent_page_count != job->page_count)
+        err = dor_fail(
+            DOR_E_USAGE, "a diff of %llu pages is not one of snapshot %s, which has %llu",
+            (unsigned long long)job->page_count, job->put->parent,
+            (unsigned long long)job->parent_page_count);
     if (err == 0)
         err = match_roots_begin(job);
     if (err != 0)
@@ -479,12 +580,12 @@ job_init(struct job *job)
     job->window_cap = cap;
     job->places = base_array(job->page_count, sizeof *job->places);
     job->window = base_alloc_pages(cap);
-    job->is_data = base_array(cap, sizeof *job->is_data);
+    job->content = base_array(cap, sizeof *job->content);
     job->digests = base_array(cap, sizeof *job->digests);
     job->cuts = base_array(cap, sizeof *job->cuts);
     job->root_items = base_array(cap, sizeof *job->root_items);
     job->page_patches = base_array(cap, sizeof *job->page_patches);
-    if (job->places == NULL || job->window == NULL || job->is_data == NULL ||
+    if (job->places == NULL || job->window == NULL || job->content == NULL ||
         job->digests == NULL || job->cuts == NULL || job->page_patches == NULL ||
         job->root_items == NULL)
         return DOR_E_NO_MEMORY;
@@ -503,7 +604,7 @@ job_fini(struct job *job)
     base_free(job->places);
     base_free(job->parent_places);
     base_free(job->window);
-    base_free(job->is_data);
+    base_free(job->content);
     base_free(job->digests);
     base_free(job->cuts);
     base_free(job->page_patches);
@@ -593,6 +694,8 @@ sum_result(struct job *job)
 {
     struct dor_put_result *result = &job->result;
     memset(&result->total, 0, sizeof result->total);
+    for (uint64_t i = 0; job->put->page_classes != NULL && i < job->page_count; i++)
+        result->pages_by_class[job->put->page_classes[i]]++;
     for (unsigned type = 0; type < DOR_REGION_TYPES; type++) {
         struct dor_kind_bytes *bytes = &result->by_region_type[type];
         unsigned stream = type * STORE_STREAM_KINDS;
@@ -612,6 +715,22 @@ segment_bytes(const struct store_catalog *catalog)
     for (size_t i = 0; i < catalog->segment_count; i++)
         bytes += catalog->segments[i].size_bytes;
     return bytes;
+}
+
+/* The user's sidecars and the parts. */
+static size_t
+collect_rows(const struct job *job, struct dor_sidecar rows[DOR_SIDECARS_MAX + STORE_PARTS_MAX])
+{
+    const struct dor_put *put = job->put;
+    size_t count = put->sidecar_count;
+    for (size_t i = 0; i < count; i++)
+        rows[i] = put->sidecars[i];
+    if (put->page_classes != NULL)
+        rows[count++] =
+            (struct dor_sidecar){STORE_PART_CLASSES, put->page_classes, job->page_count};
+    if (put->frame_bytes > 0)
+        rows[count++] = (struct dor_sidecar){STORE_PART_FRAME, put->frame, put->frame_bytes};
+    return count;
 }
 
 /* Write the snapshot file, then make everything true at once by saving the catalog. */
@@ -634,9 +753,10 @@ commit(struct job *job, const char *name, uint64_t bytes_before)
     sum_result(job);
     job->result.added_bytes = segment_bytes(store->catalog) - bytes_before;
     entry.info.put = job->result;
-    int err = store_recipe_encode(
-        &entry, job->places, job->put->sidecars, job->put->sidecar_count, store->catalog->uuid,
-        &file);
+    struct dor_sidecar rows[DOR_SIDECARS_MAX + STORE_PARTS_MAX];
+    size_t row_count = collect_rows(job, rows);
+    int err =
+        store_recipe_encode(&entry, job->places, rows, row_count, store->catalog->uuid, &file);
     if (err != 0)
         return err;
     job->result.added_bytes += file.size_bytes;
@@ -652,7 +772,7 @@ dor_store_put(
     struct dor_put_result *ret)
 {
     struct job job = {.store = store, .put = put, .options = &store->options};
-    int err = check_put(store, name, put, &job.page_count);
+    int err = check_put(store, name, &job);
     if (err != 0)
         return err;
     uint64_t bytes_before = segment_bytes(store->catalog);

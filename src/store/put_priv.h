@@ -46,9 +46,18 @@ struct window_stream {
     uint64_t count;
 };
 
+/* What a page of the window is. */
+enum {
+    SLOT_ZERO = 0,
+    SLOT_DATA,
+    SLOT_PARENT, /* in a diff: as in the parent */
+    SLOT_ROOT    /* found in a root image, with its place noted */
+};
+
 struct job {
     struct dor_store *store;
     const struct dor_put *put;
+    struct dor_page_source source;
     const struct store_options *options;
     uint32_t domain;
     struct store_writer *writer;
@@ -66,7 +75,7 @@ struct job {
     uint64_t window_first; /* page of the image */
     uint64_t window_pages, window_cap;
     uint8_t *window;
-    uint8_t *is_data; /* per page: not zero, and not PAGE_OF_ROOT */
+    uint8_t *content; /* per page: zero, data or (in a diff) as in the parent */
     uint32_t *digests;
     struct cut *cuts;
     size_t cut_count;
@@ -80,9 +89,6 @@ struct job {
     uint64_t root_hint; /* the latest reference found */
     struct store_fetch_item *root_items;
 };
-
-/* In is_data: found in a root image, with its place noted. */
-enum { PAGE_OF_ROOT = 2 };
 
 /* Make the root images of the job's domain ready; those that are gone or changed are left out. */
 DOR_MUST_CHECK int match_roots_begin(struct job *job);

@@ -265,7 +265,7 @@ store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint6
 static int
 encode_head(
     const struct store_snapshot_entry *entry, const struct store_sidecar_row *sidecars,
-    const uint64_t *places, struct base_buf *head)
+    size_t sidecar_count, const uint64_t *places, struct base_buf *head)
 {
     const struct dor_snapshot_info *info = &entry->info;
     int err = store_put_string(head, info->name);
@@ -284,8 +284,8 @@ encode_head(
     if (err == 0)
         err = store_put_result_encode(head, &info->put);
     if (err == 0)
-        err = store_put_varint(head, info->sidecar_count);
-    for (uint64_t i = 0; i < info->sidecar_count && err == 0; i++) {
+        err = store_put_varint(head, sidecar_count);
+    for (size_t i = 0; i < sidecar_count && err == 0; i++) {
         const struct store_sidecar_row *row = &sidecars[i];
         err = store_put_string(head, row->name);
         if (err == 0)
@@ -367,12 +367,12 @@ store_recipe_encode(
     AUTO_BUF struct base_buf blobs = {0};
     AUTO_FREE struct store_sidecar_row *rows = base_array(sidecar_count + 1, sizeof *rows);
     struct chunk_coder *coder = NULL;
-    dor_assert(entry->info.sidecar_count == sidecar_count && buf->size_bytes == 0);
+    dor_assert(entry->info.sidecar_count <= sidecar_count && buf->size_bytes == 0);
     int err = rows == NULL ? DOR_E_NO_MEMORY : chunk_coder_new(&coder);
     if (err == 0)
         err = encode_sidecars(coder, sidecars, sidecar_count, rows, &blobs);
     if (err == 0)
-        err = encode_head(entry, rows, places, &head);
+        err = encode_head(entry, rows, sidecar_count, places, &head);
     if (err == 0)
         err = encode_file(
             coder, &head, entry->info.logical_bytes / DOR_PAGE_BYTES, uuid, &blobs, buf);
@@ -380,12 +380,27 @@ store_recipe_encode(
     return err;
 }
 
+/* What a row may be called: sidecars by their rule, and parts only after them, each once. */
+static bool
+is_row_name(struct store_recipe *recipe, size_t index)
+{
+    const char *name = recipe->sidecars[index].name;
+    bool is_part = strcmp(name, STORE_PART_CLASSES) == 0 || strcmp(name, STORE_PART_FRAME) == 0;
+    if (!is_part) {
+        recipe->entry.info.sidecar_count++;
+        return recipe->entry.info.sidecar_count == index + 1 && dor_name_check(name) == 0;
+    }
+    return index == recipe->entry.info.sidecar_count ||
+           strcmp(name, recipe->sidecars[index - 1].name) != 0;
+}
+
 static int
 decode_sidecars(
     struct store_reader *reader, uint64_t offset, uint64_t file_bytes,
     struct store_recipe *recipe)
 {
-    recipe->sidecar_count = store_get_bounded(reader, DOR_SIDECARS_MAX);
+    recipe->sidecar_count = store_get_bounded(reader, DOR_SIDECARS_MAX + STORE_PARTS_MAX);
+    recipe->entry.info.sidecar_count = 0;
     recipe->sidecars = base_array(recipe->sidecar_count + 1, sizeof *recipe->sidecars);
     if (recipe->sidecars == NULL)
         return DOR_E_NO_MEMORY;
@@ -398,10 +413,11 @@ decode_sidecars(
         row->digest = store_get_u64(reader);
         row->offset = offset;
         offset += row->stored_bytes;
-        if (!reader->bad && dor_name_check(row->name) != 0)
+        if (!reader->bad && !is_row_name(recipe, i))
             reader->bad = true;
     }
-    if (reader->bad || offset != file_bytes)
+    if (reader->bad || offset != file_bytes ||
+        recipe->entry.info.sidecar_count > DOR_SIDECARS_MAX)
         return damaged("its sidecars make no sense");
     return 0;
 }
@@ -426,7 +442,6 @@ decode_head(
     int err = decode_sidecars(reader, blobs_offset, file_bytes, recipe);
     if (err != 0)
         return err;
-    info->sidecar_count = recipe->sidecar_count;
     info->recipe_bytes = file_bytes;
     recipe->page_count = page_count;
     recipe->places = base_array(page_count, sizeof *recipe->places);

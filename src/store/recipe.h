@@ -21,12 +21,20 @@ struct store_sidecar_row {
     unsigned codec;
 };
 
+/*
+ * Parts of a snapshot that are not its user's: kept as sidecars are, after them, under names that
+ * no sidecar can have.
+ */
+#define STORE_PART_CLASSES "/classes"
+#define STORE_PART_FRAME   "/frame"
+#define STORE_PARTS_MAX    2
+
 struct store_recipe {
     uint64_t page_count;
     uint64_t *places;
-    struct store_sidecar_row *sidecars;
-    size_t sidecar_count;
-    struct store_snapshot_entry entry; /* as written in the file, for rebuilding a catalog */
+    struct store_sidecar_row *sidecars; /* entry.info.sidecar_count of them, then parts */
+    size_t sidecar_count;               /* of both */
+    struct store_snapshot_entry entry;  /* as written in the file, for rebuilding a catalog */
 };
 
 void store_recipe_fini(struct store_recipe *recipe);

@@ -23,8 +23,9 @@
 #include "store/store_priv.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
-#define OUT_PAGES   1024  /* brought in order together */
-#define RUN_PAGES   64    /* neighbours written together */
+#define OUT_PAGES   2048  /* at most, brought in order together */
+#define ARENA_BYTES ((768u << 10) + STORE_GROUP_BYTES_MAX) /* what is used stays in the cache */
+#define RUN_PAGES   64                                     /* neighbours written together */
 
 struct dor_snapshot {
     struct dor_store *store;
@@ -186,21 +187,23 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
 /* ------------------------------------------------------------------ the whole image */
 
 /*
- * Pages come in the order of their storage, which is near the image's. A buffer of them is put in
- * the image's order, so that neighbours are written by one call.
+ * Pages come in the order of their storage, which is near the image's. Some of them, left in the
+ * arena where they were decoded, are put in the image's order, so that neighbours are written by
+ * one call.
  */
 struct image_writer {
     struct dor_snapshot *snapshot;
     int fd;
     uint64_t failed_page;
-    size_t page_count;          /* waiting in the buffer */
-    struct base_sort_row *rows; /* of each: page of the image, slot in the buffer */
-    uint8_t *buffer;
+    size_t page_count;          /* waiting in the arena */
+    struct base_sort_row *rows; /* of each: page of the image, offset in the arena */
+    struct store_fetch_arena arena;
 };
 
 static int
-flush_pages(struct image_writer *writer)
+flush_pages(void *context)
 {
+    struct image_writer *writer = context;
     struct iovec pieces[RUN_PAGES];
     size_t count = writer->page_count;
     const struct base_sort_row *rows =
@@ -210,8 +213,7 @@ flush_pages(struct image_writer *writer)
         size_t run = 0;
         uint64_t first_page = rows[i].key;
         for (; run < RUN_PAGES && i < count && rows[i].key == first_page + run; run++, i++)
-            pieces[run] =
-                (struct iovec){writer->buffer + rows[i].index * DOR_PAGE_BYTES, DOR_PAGE_BYTES};
+            pieces[run] = (struct iovec){writer->arena.bytes + rows[i].index, DOR_PAGE_BYTES};
         int err = base_file_pwritev(
             writer->fd, pieces, run, first_page * DOR_PAGE_BYTES, "the image");
         if (err != 0)
@@ -229,10 +231,22 @@ visit_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
         writer->failed_page = tag;
         return base_err_record()->code;
     }
-    size_t slot = writer->page_count++;
-    writer->rows[slot] = (struct base_sort_row){tag, slot};
-    memcpy(writer->buffer + slot * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
+    writer->rows[writer->page_count++] =
+        (struct base_sort_row){tag, (uint64_t)(page - writer->arena.bytes)};
     return writer->page_count < OUT_PAGES ? 0 : flush_pages(writer);
+}
+
+/* Blocks of root images are not decoded into the arena: they are copied to it. */
+static int
+visit_root_page(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
+{
+    struct image_writer *writer = context;
+    uint8_t *slot = writer->arena.bytes + writer->page_count * DOR_PAGE_BYTES;
+    if (page != NULL)
+        memcpy(slot, page, DOR_PAGE_BYTES);
+    int err = visit_page(writer, tag, place, page == NULL ? NULL : slot);
+    bool is_full = (writer->page_count + 1) * DOR_PAGE_BYTES > writer->arena.size_bytes;
+    return err != 0 || !is_full ? err : flush_pages(writer);
 }
 
 static int
@@ -249,10 +263,13 @@ write_batch(
         else if (store_place_is_reference(recipe->places[i]))
             items[--references] = (struct store_fetch_item){recipe->places[i], i};
     writer->failed_page = UINT64_MAX;
-    int err = store_fetch(store, writer->snapshot->domain, items, count, visit_page, writer);
+    int err = store_fetch_into(
+        store, writer->snapshot->domain, items, count, &writer->arena, visit_page, writer);
+    if (err == 0)
+        err = flush_pages(writer);
     if (err == 0)
         err = store_root_fetch(
-            store, items + references, end - first - references, visit_page, writer);
+            store, items + references, end - first - references, visit_root_page, writer);
     return err != 0 ? err : flush_pages(writer);
 }
 
@@ -303,14 +320,17 @@ dor_snapshot_write_image(
         err = base_file_truncate(fd, snapshot->info.logical_bytes, "the image");
     if (err != 0)
         return err;
-    AUTO_FREE uint8_t *buffer = base_alloc_pages(OUT_PAGES);
+    AUTO_FREE uint8_t *arena = base_alloc(ARENA_BYTES);
     AUTO_FREE struct base_sort_row *rows = base_array(OUT_PAGES, 2 * sizeof *rows);
     AUTO_FREE struct store_fetch_item *items =
         base_array(base_min_u64(BATCH_PAGES, snapshot->recipe.page_count), sizeof *items);
-    if (buffer == NULL || rows == NULL || items == NULL)
+    if (arena == NULL || rows == NULL || items == NULL)
         return DOR_E_NO_MEMORY;
     struct image_writer writer = {
-        .snapshot = snapshot, .fd = fd, .rows = rows, .buffer = buffer};
+        .snapshot = snapshot,
+        .fd = fd,
+        .rows = rows,
+        .arena = {arena, ARENA_BYTES, flush_pages}};
     err = write_batches(&writer, items, progress, progress_context);
     if (err == 0)
         set_woken(snapshot);
@@ -334,14 +354,9 @@ read_stored_sidecar(
 }
 
 int
-dor_snapshot_read_sidecar(
-    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
-    void **ret_data, size_t *ret_size_bytes)
+store_snapshot_read_row(
+    struct dor_snapshot *snapshot, size_t index, void **ret_data, size_t *ret_size_bytes)
 {
-    if (index >= snapshot->recipe.sidecar_count)
-        return dor_fail(
-            DOR_E_USAGE, "snapshot %s has %zu sidecars", snapshot->info.name,
-            snapshot->recipe.sidecar_count);
     const struct store_sidecar_row *row = &snapshot->recipe.sidecars[index];
     AUTO_FREE uint8_t *stored = base_alloc(row->stored_bytes);
     AUTO_FREE uint8_t *plain = base_alloc(row->plain_bytes);
@@ -354,11 +369,82 @@ dor_snapshot_read_sidecar(
             row->plain_bytes);
     if (err != 0)
         return err;
-    memcpy(name, row->name, sizeof row->name);
     *ret_size_bytes = row->plain_bytes;
     *ret_data = TAKE(plain);
     return 0;
 }
+
+const struct store_recipe *
+store_snapshot_recipe(const struct dor_snapshot *snapshot)
+{
+    return &snapshot->recipe;
+}
+
+int
+dor_snapshot_read_sidecar(
+    struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
+    void **ret_data, size_t *ret_size_bytes)
+{
+    if (index >= snapshot->info.sidecar_count)
+        return dor_fail(
+            DOR_E_USAGE, "snapshot %s has %llu sidecars", snapshot->info.name,
+            (unsigned long long)snapshot->info.sidecar_count);
+    int err = store_snapshot_read_row(snapshot, index, ret_data, ret_size_bytes);
+    if (err == 0)
+        memcpy(
+            name, snapshot->recipe.sidecars[index].name,
+            sizeof snapshot->recipe.sidecars->name);
+    return err;
+}
+
+/* ------------------------------------------------------------------ parts */
+
+static int
+read_part(
+    struct dor_snapshot *snapshot, const char *name, void **ret_data, size_t *ret_size_bytes)
+{
+    const struct store_recipe *recipe = &snapshot->recipe;
+    for (size_t i = recipe->entry.info.sidecar_count; i < recipe->sidecar_count; i++)
+        if (strcmp(recipe->sidecars[i].name, name) == 0)
+            return store_snapshot_read_row(snapshot, i, ret_data, ret_size_bytes);
+    return dor_fail(DOR_E_NOT_FOUND, "snapshot %s has no %s", snapshot->info.name, name + 1);
+}
+
+int
+dor_snapshot_read_classes(struct dor_snapshot *snapshot, uint8_t **ret)
+{
+    AUTO_FREE void *data = NULL;
+    size_t size_bytes = 0;
+    int err = read_part(snapshot, STORE_PART_CLASSES, &data, &size_bytes);
+    if (err != 0)
+        return err;
+    const uint8_t *classes = data;
+    bool bad = size_bytes != snapshot->recipe.page_count;
+    for (size_t i = 0; i < size_bytes && !bad; i++)
+        bad = classes[i] >= DOR_CLASSES;
+    if (bad)
+        return dor_fail(
+            DOR_E_CORRUPT, "snapshot %s: its page classes make no sense", snapshot->info.name);
+    *ret = TAKE(data);
+    return 0;
+}
+
+int
+dor_snapshot_read_frame(struct dor_snapshot *snapshot, void **ret_data, size_t *ret_size_bytes)
+{
+    return read_part(snapshot, STORE_PART_FRAME, ret_data, ret_size_bytes);
+}
+
+bool
+dor_snapshot_same_page(
+    const struct dor_snapshot *left, const struct dor_snapshot *right, uint64_t page_index)
+{
+    return left->store == right->store && left->domain == right->domain &&
+           page_index < left->recipe.page_count && page_index < right->recipe.page_count &&
+           left->recipe.places[page_index] == right->recipe.places[page_index];
+}
+
+/* ------------------------------------------------------------------ all of both */
 
 void
 store_sidecars_fini(struct store_sidecars *sidecars)
@@ -375,17 +461,18 @@ store_sidecars_fini(struct store_sidecars *sidecars)
 static int
 read_sidecars(struct dor_snapshot *snapshot, struct store_sidecars *sidecars)
 {
-    sidecars->count = dor_snapshot_info(snapshot)->sidecar_count;
+    const struct store_recipe *recipe = &snapshot->recipe;
+    sidecars->count = recipe->sidecar_count;
     sidecars->list = base_array(sidecars->count + 1, sizeof *sidecars->list);
     sidecars->names = base_array(sidecars->count + 1, sizeof *sidecars->names);
     if (sidecars->list == NULL || sidecars->names == NULL)
         return DOR_E_NO_MEMORY;
     for (size_t i = 0; i < sidecars->count; i++) {
         void *data;
-        int err = dor_snapshot_read_sidecar(
-            snapshot, i, sidecars->names[i], &data, &sidecars->list[i].size_bytes);
+        int err = store_snapshot_read_row(snapshot, i, &data, &sidecars->list[i].size_bytes);
         if (err != 0)
             return err;
+        memcpy(sidecars->names[i], recipe->sidecars[i].name, sizeof *sidecars->names);
         sidecars->list[i].data = data;
         sidecars->list[i].name = sidecars->names[i];
     }

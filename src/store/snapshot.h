@@ -17,6 +17,11 @@ DOR_MUST_CHECK int store_snapshot_read_recipe(
     struct dor_store *store, const struct store_snapshot_entry *entry,
     struct store_recipe *ret);
 
+/* Sidecar or part INDEX of the recipe, verified, in memory that the caller frees. */
+DOR_MUST_CHECK int store_snapshot_read_row(
+    struct dor_snapshot *snapshot, size_t index, void **ret_data, size_t *ret_size_bytes);
+/* As long as the snapshot is open. */
+const struct store_recipe *store_snapshot_recipe(const struct dor_snapshot *snapshot);
 /* All sidecars of a snapshot, decoded: for who writes its file anew. */
 struct store_sidecars {
     struct dor_sidecar *list;

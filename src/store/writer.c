@@ -65,7 +65,7 @@ store_packing_from_options(const struct store_options *options, struct store_pac
     packing->patch_group_bytes = options->patch_group_bytes;
     packing->raw_level = (int)options->raw_level;
     packing->patch_level = (int)options->patch_level;
-    packing->codec = options->codec_id;
+    memcpy(packing->codecs, options->codec_ids, sizeof packing->codecs);
 }
 
 int
@@ -113,10 +113,11 @@ void
 store_writer_pack_chain(struct store_writer *writer)
 {
     const struct store_options *options = &writer->store->options;
-    writer->packing.codec = options->chain_codec_id;
     writer->packing.raw_level = writer->packing.patch_level = (int)options->chain_level;
-    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++) {
+        writer->packing.codecs[type] = options->chain_codec_id;
         writer->packing.group_pages[type] = options->base_group_pages;
+    }
 }
 
 uint64_t
@@ -333,7 +334,7 @@ close_group(struct store_writer *writer, unsigned index)
     if (stream->row_count == 0)
         return 0;
     bool patches = index % STORE_STREAM_KINDS == STORE_STREAM_PATCH;
-    enum chunk_codec codec = writer->packing.codec;
+    enum chunk_codec codec = writer->packing.codecs[index / STORE_STREAM_KINDS];
     int level = patches ? writer->packing.patch_level : writer->packing.raw_level;
     if (patches && writer->packing.patch_group_bytes == 0)
         codec = CHUNK_NONE;

@@ -21,7 +21,7 @@ struct store_packing {
     uint64_t group_pages[DOR_REGION_TYPES];
     uint64_t patch_group_bytes;
     int raw_level, patch_level;
-    enum chunk_codec codec;
+    enum chunk_codec codecs[DOR_REGION_TYPES];
 };
 
 DOR_MUST_CHECK int store_writer_new(

@@ -43,7 +43,6 @@ def test_images():
         ("an empty image", write("empty", b""), USAGE, "empty"),
         ("an unaligned image", write("unaligned", good + b"x"), USAGE, "1 more than a multiple of 4096"),
         ("a short image", write("short", b"x" * 4095), USAGE, "not whole pages"),
-        ("a directory", str(work), USAGE, "is a directory"),
         ("a pipe", str(work / "fifo"), USAGE, "is a pipe"),
         ("a socket", str(work / "socket"), USAGE, "is a socket"),
         ("a device", "/dev/zero", USAGE, "is a device"),
@@ -56,6 +55,16 @@ def test_images():
         # A sidecar may have any size.
         if not name.endswith(("empty image", "unaligned image", "short image")):
             refuses(code, words, f"{name} as sidecar", "put", "bad", image, "--sidecar", path, store=store)
+    (work / "folder").mkdir()
+    refuses(USAGE, "folder", "an empty folder", "put", "bad", str(work / "folder"), store=store)
+    write("folder/notes", b"no memory in here")
+    refuses(USAGE, "folder", "a folder of other things", "put", "bad", str(work / "folder"), store=store)
+    refuses(USAGE, "is a directory", "a folder as sidecar", "put", "bad", image, "--sidecar", str(work), store=store)
+    refuses(USAGE, "--parent", "a diff of nothing", "put", "bad", image, "--diff", store=store)
+    refuses(NOT_FOUND, "nobody", "a diff of nobody", "put", "bad", image, "--diff", "--parent", "nobody", store=store)
+    refuses(USAGE, "--no-inspect", "free pages of a guest not looked at", "put", "bad", image, "--drop-free",
+            "--no-inspect", store=store)
+    refuses(USAGE, "png", "an unknown format", "put", "bad", image, "--format", "png", store=store)
     is_(fingerprint(store), before, "the store's files are as they were")
     read_end, write_end = os.pipe()
     result = run("put", "bad", "/dev/stdin", store=store, stdin=read_end)

@@ -23,6 +23,7 @@ class Truth:
         data = path.read_bytes()
         magic, pages, flags, count, text, text_bytes, self.agent, self.function = struct.unpack_from("<8s7Q", data, 4096)
         assert magic == b"DMGT0001", path
+        self.mapped = None
         self.flags = struct.unpack_from(f"<{pages}Q", data, flags)
         self.processes = {}
         process = None
@@ -37,6 +38,13 @@ class Truth:
                 address, pfn = (int(word, 16) for word in rest.split())
                 process.pages[address] = pfn
         self.processes = {pid: each for pid, each in self.processes.items() if each.mappings}
+
+    def is_used(self, pfn):
+        """Whether some process or the kernel had the page; of pages without any flag nothing is known."""
+        if self.mapped is None:
+            self.mapped = {page for process in self.processes.values() for page in process.pages.values()}
+        flags = self.flags[pfn]
+        return pfn in self.mapped or any(flags >> bit & 1 for bit in (LRU, SLAB, ANON, TAIL, PGTABLE, RESERVED))
 
     def classes(self):
         head = 0

@@ -52,12 +52,14 @@ static uint64_t
 stored_pages(const char *directory, const char *fragment_percent)
 {
     struct dor_stat stat;
-    struct dor_store *store = new_store(
-        directory, OPTIONS("fragment_percent", fragment_percent, "gc_waste_percent", "0"));
+    struct dor_options *options =
+        OPTIONS("fragment_percent", fragment_percent, "gc_waste_percent", "0");
+    struct dor_store *store = new_store(directory, options);
     put_all(store);
     check_all(store, 1, "stored again or not");
     is_ok(dor_store_stat(store, &stat), "stat");
     dor_store_close(store);
+    dor_options_free(options);
     return stat.by_region_type[DOR_NRT].raw_pages + stat.by_region_type[DOR_NRT].patched_pages;
 }
 

@@ -90,6 +90,11 @@ test_codecs(void)
     test_value("codec", "none");
     test_refused("codec", "gzip");
     test_refused("codec", "");
+    test_value("rx_map_codec", "lz4");
+    test_value("w_map_codec", "same");
+    test_refused("nrt_codec", "gzip");
+    test_value("chain_codec", "zstd");
+    test_refused("chain_codec", "same");
     test_refused("nrt_chunk_bytes", "12288");
     test_refused("no_such_option", "1");
     test_refused("", "1");
@@ -127,20 +132,20 @@ test_kept(void)
     struct dor_options *creation = OPTIONS("codec", "lz4", "patch_level", "7");
     struct dor_options *handle = OPTIONS("codec", "none");
     struct dor_store *store = new_store("kept", creation);
-    is_int(store->options.codec_id, CHUNK_LZ4, "an option of the creation holds");
+    is_int(store->options.codec_ids[DOR_NRT], CHUNK_LZ4, "an option of the creation holds");
     is_int(store->options.patch_level, 7, "another");
     must_put(store, "lz4", &images[0]);
     dor_store_close(store);
     if (dor_store_open(test_path("kept"), DOR_OPEN_WRITE, handle, &store) != 0)
         bail("%s", dor_err_message());
-    is_int(store->options.codec_id, CHUNK_NONE, "one given at opening wins");
+    is_int(store->options.codec_ids[DOR_NRT], CHUNK_NONE, "one given at opening wins");
     is_int(store->options.patch_level, 7, "the others stay");
     must_put(store, "none", &images[1]);
-    is_int(store->options.codec_id, CHUNK_NONE, "also after a put");
+    is_int(store->options.codec_ids[DOR_NRT], CHUNK_NONE, "also after a put");
     is_int(dor_store_remove(store, "nobody"), DOR_E_NOT_FOUND, "and an error");
     dor_store_close(store);
     store = open_store(test_path("kept"), DOR_OPEN_WRITE);
-    is_int(store->options.codec_id, CHUNK_LZ4, "and only for that handle");
+    is_int(store->options.codec_ids[DOR_NRT], CHUNK_LZ4, "and only for that handle");
     ok(reads_back(store, "lz4", &images[0]) && reads_back(store, "none", &images[1]),
        "what was stored with either reads back");
     dor_store_close(store);
