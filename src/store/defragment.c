@@ -14,8 +14,8 @@
  * So a page that is written once costs a patch now and a few plain pages some hundred generations
  * later, and the cost of reading does not grow with the number of generations.
  *
- * Costs are counted in bytes of plain pages decoded, one of which takes about 0.4 ns: a get's
- * profile gave the other figures.
+ * Costs are counted in bytes of plain pages decoded, one of which takes about 0.4 ns: profiles
+ * of gets gave the other figures.
  *
  * Invariants
  *  (1) pages that this put has just stored stay where they are, and so does what they need.

@@ -13,6 +13,13 @@ flip_catalog_and_recipe(struct tree *tree)
 }
 
 static void
+flip_catalog_and_root(struct tree *tree)
+{
+    flip_catalog(tree);
+    flip(tree, "root.00000001", 80);
+}
+
+static void
 flip_catalog_and_segment(struct tree *tree)
 {
     flip_catalog(tree);
@@ -91,6 +98,7 @@ static const struct damage damages[] = {
     {"a damaged catalog and snapshot file", flip_catalog_and_recipe, "snap.0000000000000001",
      TRY_THINLY},
     {"a damaged catalog and segment", flip_catalog_and_segment, "seg.00000003", TRY_THINLY},
+    {"a damaged catalog and root file", flip_catalog_and_root, "root.00000001", TRY_THINLY},
     {"a damaged catalog after a killed put", kill_replace, "catalog", TRY_THINLY},
 };
 

@@ -210,7 +210,7 @@ test_two_images(void)
     world_fini(&world);
 }
 
-/* ------------------------------------------------------------------ images that changed */
+/* --------------------------------------------------------------- images that are not as before */
 
 static void
 reopen(struct world *world)
