@@ -36,8 +36,6 @@ lose_recipe(struct tree *tree)
 }
 
 static void
-<<<<<<< HEAD
-=======
 flip_root(struct tree *tree)
 {
     flip(tree, "root.00000001", 80);
@@ -50,7 +48,6 @@ lose_root(struct tree *tree)
 }
 
 static void
->>>>>>> w-root
 flip_much(struct tree *tree)
 {
     flip_plain_page(tree);
@@ -64,11 +61,8 @@ static const struct damage damages[] = {
     {"a damaged snapshot file", flip_recipe, "snap.0000000000000001", TRY_THINLY},
     {"a missing snapshot file", lose_recipe, NULL, TRY_KILLS},
     {"a damaged segment and a snapshot file", flip_much, "seg.00000003", TRY_KILLS},
-<<<<<<< HEAD
-=======
     {"a damaged root file", flip_root, "root.00000001", TRY_ALL, .heals = true},
     {"a missing root file", lose_root, NULL, TRY_KILLS, .heals = true},
->>>>>>> w-root
 };
 
 int
