@@ -376,7 +376,9 @@ check_sidecars(struct checker *checker, const char *name)
     return err;
 }
 
-/* The bytes of SNAPSHOT's file without the page classes, for ENTRY; an error when more is damaged. */
+/*
+ * The bytes of SNAPSHOT's file without the page classes, for ENTRY; an error when more is damaged.
+ */
 static int
 encode_without_classes(
     struct checker *checker, struct dor_snapshot *snapshot,
