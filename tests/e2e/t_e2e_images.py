@@ -113,9 +113,10 @@ def test_dumps(work):
         skip("dump-guest-memory", f"the guests were made with QEMU {meta['qemu']}")
         return
     gt = work / "gt"
-    vm.make_disk(gt, MIB)
+    shape = vm.shape_of(meta)
+    vm.make_disk(gt, shape)
     with vm.Guest(str(guests / "kit"), str(image / "mem"), str(gt), meta["accel"], meta["cmdline"],
-                  MIB, share="off", incoming=True) as guest:
+                  shape, share="off", incoming=True) as guest:
         guest.load(str(image / "devstate"))
         time.sleep(1)
         guest.qmp("stop")
@@ -165,10 +166,10 @@ def test_mapped_ram(work):
     vm.QEMU = path
     kit, memory, gt = str(guests / "kit"), work / "mem", work / "gt"
     cmdline = vm.kernel_cmdline("tcg")
-    vm.make_disk(gt, MIB, "pyjson")
+    vm.make_disk(gt, {**vm.SHAPE, "mib": MIB}, "pyjson")
     memory.write_bytes(b"")
     os.truncate(memory, MIB << 20)
-    with vm.Guest(kit, str(memory), str(gt), "tcg", cmdline, MIB) as guest:
+    with vm.Guest(kit, str(memory), str(gt), "tcg", cmdline, {**vm.SHAPE, "mib": MIB}) as guest:
         answer = guest.wait_line("READY", boot=True)
         use_mapped_ram(guest)
         # The guest runs meanwhile, so some pages are written and are zero again at the end.
@@ -181,7 +182,8 @@ def test_mapped_ram(work):
     if not info:
         return
     ok(row_is(info, row, work / "physical", range(0xE0000, 0x100000)), "mapped: the row is the guest's memory, zeros too")
-    with vm.Guest(kit, str(memory), str(gt), "tcg", cmdline, MIB, share="off", incoming=True) as guest:
+    with vm.Guest(kit, str(memory), str(gt), "tcg", cmdline, {**vm.SHAPE, "mib": MIB}, share="off",
+                  incoming=True) as guest:
         use_mapped_ram(guest)
         guest.qmp("migrate-incoming", uri=f"file:{copy}")
         guest._await_migration()
