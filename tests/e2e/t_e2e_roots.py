@@ -57,7 +57,8 @@ def skip_all(reason):
     sys.exit(77)
 
 
-if not image.is_file() or not all((guests / name / "gt").is_file() for name in NAMES):
+NAMES = [name for name in NAMES if (guests / name / "gt").is_file()]
+if not image.is_file() or not NAMES:
     skip_all(f"no guests in {guests}; tools/guest/corpus makes them")
 store, without = new_store(), new_store("without")
 works("root add", "--quiet", "root", "add", str(image), store=store, timeout=300)
@@ -65,5 +66,5 @@ blocks = {digest(page) for page in pages_of(image) if len(page) == PAGE}
 added = [check_guest(name, blocks, store, without) for name in NAMES]
 ok(sum(ours for ours, _ in added) < 0.9 * sum(plain for _, plain in added), "the guests take less", added)
 works("check", "--quiet", "check", store=store, timeout=300)
-refuses(BUSY, "3 snapshots", "the image is needed", "root", "rm", image.name, store=store)
+refuses(BUSY, f"{len(NAMES)} snapshot", "the image is needed", "root", "rm", image.name, store=store)
 done()
