@@ -10,11 +10,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Enough for most small records, so that a buffer that grows byte by byte starts with few
  * moves. */
 enum { BUF_CAP_BYTES_MIN = 256 };
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 static void *
 checked(void *p, size_t size_bytes)
@@ -76,6 +79,22 @@ base_alloc_pages(size_t page_count)
     if (!base_mul_size(base_max_size(page_count, 1), DOR_PAGE_BYTES, &total))
         return checked(NULL, SIZE_MAX);
     return checked(base_fault_alloc() ? NULL : aligned_alloc(DOR_PAGE_BYTES, total), total);
+}
+
+void *
+base_alloc_huge(size_t size_bytes)
+{
+    if (size_bytes < HUGE_PAGE_BYTES / 2)
+        return base_alloc(size_bytes);
+    size_t total;
+    if (!base_add_size(size_bytes, HUGE_PAGE_BYTES - 1, &total))
+        return checked(NULL, SIZE_MAX);
+    total -= total % HUGE_PAGE_BYTES;
+    void *p = checked(base_fault_alloc() ? NULL : aligned_alloc(HUGE_PAGE_BYTES, total), total);
+    /* Only advice: without it the same memory comes in small pages. */
+    if (p != NULL)
+        (void)madvise(p, total, MADV_HUGEPAGE);
+    return p;
 }
 
 /* The guard passes the address of a pointer of any type; memcpy reads it without breaking

@@ -42,6 +42,12 @@ void *base_realloc_array(void *p, size_t count, size_t size_bytes)
 /* COUNT pages of DOR_PAGE_BYTES, page-aligned, not cleared. */
 void *base_alloc_pages(size_t page_count) BASE_ALLOCATOR;
 
+/*
+ * SIZE_BYTES, not cleared, for work space of megabytes: in huge pages where the system offers
+ * them, which saves most of its page faults.
+ */
+void *base_alloc_huge(size_t size_bytes) BASE_ALLOCATOR;
+
 /* Guards: `AUTO_FREE uint8_t *p = NULL;` and `AUTO_CLOSE int fd = -1;`, always initialised
  * there. */
 #define AUTO_FREE  __attribute__((cleanup(base_auto_free)))

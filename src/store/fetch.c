@@ -7,6 +7,7 @@
  */
 #include "store/fetch.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -17,8 +18,11 @@
 #include "chunk/patch.h"
 #include "store/store_priv.h"
 
-#define READ_AHEAD_BYTES (256u << 10)
-#define READ_GAP_BYTES   4096 /* copying so much costs about as much as another call */
+#define READ_AHEAD_BYTES  (256u << 10)
+#define PATCH_BYTES_USUAL 512
+#define READ_GAP_BYTES    4096 /* copying so much costs about as much as another call */
+
+static_assert(READ_AHEAD_BYTES <= STORE_GROUP_BYTES_MAX, "one buffer does for both");
 
 /* What one item needs from a plain page. */
 struct need {
@@ -316,6 +320,33 @@ visit_needs(
     return 0;
 }
 
+/* Work space of a batch: what follows are two orders of its items, then their needs. */
+struct work {
+    uint8_t ahead[STORE_GROUP_BYTES_MAX];
+};
+
+/* Items are pages of an image in memory: no product overflows. */
+static size_t
+work_bytes(size_t count)
+{
+    return sizeof(struct work) +
+           count * (2 * sizeof(struct base_sort_row) + sizeof(struct need));
+}
+
+/* Room for the patches of ITEMS, at the size that patches usually have. */
+static int
+reserve_patches(const struct store_fetch_item *items, size_t count, struct base_buf *patches)
+{
+    size_t patch_count = 0;
+    for (size_t i = 0; i < count; i++)
+        patch_count += store_place_kind(items[i].place) == DOR_PAGE_PATCHED;
+    patches->data = base_alloc_huge(patch_count * PATCH_BYTES_USUAL);
+    if (patches->data == NULL)
+        return DOR_E_NO_MEMORY;
+    patches->cap_bytes = patch_count * PATCH_BYTES_USUAL;
+    return 0;
+}
+
 int
 store_fetch(
     struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
@@ -332,17 +363,18 @@ store_fetch_into(
     if (count == 0)
         return 0;
     AUTO_BUF struct base_buf patches = {0};
-    AUTO_FREE struct need *needs = base_array(count, sizeof *needs);
-    AUTO_FREE uint8_t *ahead =
-        base_alloc(base_max_size(READ_AHEAD_BYTES, STORE_GROUP_BYTES_MAX));
-    AUTO_FREE struct base_sort_row *orders = base_array(count, 2 * sizeof *orders);
-    if (needs == NULL || ahead == NULL || orders == NULL)
+    AUTO_FREE struct work *work = base_alloc_huge(work_bytes(count));
+    if (work == NULL)
         return DOR_E_NO_MEMORY;
+    struct base_sort_row *orders = (struct base_sort_row *)(work + 1);
+    struct need *needs = (struct need *)(orders + 2 * count);
     struct sweep sweep = {
-        .store = store, .domain = domain, .ahead = ahead, .verified_row = UINT64_MAX};
+        .store = store, .domain = domain, .ahead = work->ahead, .verified_row = UINT64_MAX};
     size_t need_count = 0;
-    int err =
-        find_needs(&sweep, items, count, orders, needs, &need_count, &patches, visit, context);
+    int err = reserve_patches(items, count, &patches);
+    if (err == 0)
+        err = find_needs(
+            &sweep, items, count, orders, needs, &need_count, &patches, visit, context);
     if (err != 0)
         return err;
     sweep.decoded = NULL;

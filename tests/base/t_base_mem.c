@@ -27,6 +27,11 @@ test_allocators(void)
     AUTO_FREE uint8_t *pages = base_alloc_pages(3);
     ok(pages != NULL && (uintptr_t)pages % DOR_PAGE_BYTES == 0, "pages are aligned");
     pages[3 * DOR_PAGE_BYTES - 1] = 1;
+    AUTO_FREE uint8_t *large = base_alloc_huge((size_t)5 << 20);
+    ok(large != NULL && (uintptr_t)large % (2 << 20) == 0, "work space lies for huge pages");
+    large[((size_t)5 << 20) - 1] = 1;
+    AUTO_FREE uint8_t *small = base_alloc_huge(1);
+    ok(small != NULL, "and may be small");
     base_free(NULL);
 }
 
@@ -43,6 +48,8 @@ test_overflow(void)
     ok(grown == NULL && base_err_record()->code == DOR_E_NO_MEMORY, "resizing too");
     AUTO_FREE void *pages = base_alloc_pages(huge);
     ok(pages == NULL, "pages too");
+    AUTO_FREE void *most = base_alloc_huge(huge + huge + 1);
+    ok(most == NULL, "and work space");
 }
 
 static void
@@ -64,6 +71,9 @@ test_failures(void)
     base_fault_arm(FAULT_ALLOC, 1, 0);
     base_free(base_alloc_pages(1));
     ok(base_fault_fired(), "base_alloc_pages passes the hook");
+    base_fault_arm(FAULT_ALLOC, 1, 0);
+    base_free(base_alloc_huge((size_t)3 << 20));
+    ok(base_fault_fired(), "base_alloc_huge passes the hook");
     base_fault_arm(FAULT_NONE, 0, 0);
     base_free(kept);
 }
