@@ -27,7 +27,8 @@ VARIANTS = [
     ("no slides in patches", ("slides=no",), False),
     ("Medes-like: no normalisation, slides, packing", MEDES, False),
     ("Medes-like and nothing compressed", MEDES + ("codec=none",), False),
-    ("region types, one index each", ("split_types=yes",), True),
+    ("region types, each sees all", ("cross_types=yes",), True),
+    ("region types, each for itself", ("cross_types=no",), True),
     ("region types, one index for all", ("split_types=no",), True),
     *((f"chunks of {kib} KiB", each_region("chunk_bytes", kib * 1024), False) for kib in (16, 64)),
     *((f"chunks of {kib} KiB, exact duplicates only",
@@ -38,7 +39,7 @@ VARIANTS = [
       for size in (0, 4096, 65536)),
     *((f"candidates {count}", (f"candidates={count}",), False) for count in (2, 4)),
     ("codec lz4", ("codec=lz4",), False),
-    ("zstd level 3 for plain pages", ("raw_level=3",), False),
+    *((f"zstd level {level} for plain pages", (f"raw_level={level}",), False) for level in (1, 3, 9)),
     ("nothing compressed", ("codec=none",), False),
 ]
 HEADINGS = ("variant", "stored", "of the defaults", "put", "get", "random plain page", "random patched page")

@@ -181,7 +181,10 @@ dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot
 DOR_PUBLIC void dor_snapshot_close(struct dor_snapshot *snapshot);
 DOR_PUBLIC const struct dor_snapshot_info *
 dor_snapshot_info(const struct dor_snapshot *snapshot);
-/* Kind and region type of page PAGE_INDEX (< logical_bytes / 4096). */
+/*
+ * Kind and region type of page PAGE_INDEX (< logical_bytes / 4096). A page may be stored with those
+ * of another type, where one of them held the same or nearly: the type told here is its own.
+ */
 DOR_PUBLIC enum dor_page_kind
 dor_snapshot_page_kind(const struct dor_snapshot *snapshot, uint64_t page_index);
 DOR_PUBLIC enum dor_region_type

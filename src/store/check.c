@@ -401,7 +401,7 @@ encode_without_classes(
     }
     if (err == 0)
         err = store_recipe_encode(
-            entry, recipe->places, rows, count, checker->store->catalog->uuid, file);
+            entry, recipe, rows, count, checker->store->catalog->uuid, file);
     for (size_t i = 0; i < count; i++)
         base_free(data[i]);
     return err;

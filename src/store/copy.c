@@ -394,7 +394,7 @@ commit(
     entry.info.created_ns = base_clock_realtime_ns();
     entry.info.put = copier->result;
     int err = store_recipe_encode(
-        &entry, recipe->places, sidecars->list, sidecars->count, catalog->uuid, &file);
+        &entry, recipe, sidecars->list, sidecars->count, catalog->uuid, &file);
     if (err != 0)
         return err;
     copier->result.added_bytes += file.size_bytes;

@@ -186,7 +186,7 @@ count_kinds(
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
         struct dor_kind_bytes *type =
-            &explainer->result->by_region_type[store_place_type(place)];
+            &explainer->result->by_region_type[store_recipe_page_type(recipe, i)];
         struct dor_kind_bytes *class =
             &explainer->result->by_class[classes == NULL ? DOR_CLASS_UNKNOWN : classes[i]];
         *kind_of(explainer, place, type) += DOR_PAGE_BYTES;

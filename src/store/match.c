@@ -6,6 +6,11 @@
  * and from votes of fingerprints. They are fetched together; equal ones are compared byte by
  * byte, similar ones encoded against. Pages of the window itself are not in files yet and are
  * looked at in memory, in a second step.
+ *
+ * All region types of the domain are asked, the chunk's own first: a file page that one guest's
+ * runtime maps is mere page cache in the next. An equal page is then a reference to where it is, a
+ * patch goes to the stream of its base's type; only what resembles nothing starts its own type's
+ * new chunk.
  */
 #include <string.h>
 
@@ -20,64 +25,95 @@
 #define EQUAL_TRIES      3  /* of the best voted, this many are looked at for an equal digest */
 #define PATCH_GOOD_BYTES 256 /* a patch this small is not worth beating */
 
+/* A stored chunk that an index suggests. */
+struct candidate {
+    uint32_t reference;
+    uint8_t type; /* whose index suggests it */
+    uint8_t count;
+};
+
 struct votes {
-    uint32_t exact[STORE_INDEX_REFS_MAX]; /* suggested by the exact key alone */
+    struct candidate
+        exact[STORE_INDEX_REFS_MAX * DOR_REGION_TYPES]; /* by the exact key alone */
     unsigned exact_size;
-    uint32_t reference[VOTES_MAX];
-    uint8_t count[VOTES_MAX];
+    struct candidate similar[VOTES_MAX];
     unsigned size;
 };
 
 /* ------------------------------------------------------------------ candidates */
 
 static void
-vote(struct votes *votes, uint32_t reference)
+vote(struct votes *votes, uint32_t reference, unsigned type)
 {
     for (unsigned i = 0; i < votes->size; i++)
-        if (votes->reference[i] == reference) {
-            votes->count[i]++;
+        if (votes->similar[i].reference == reference && votes->similar[i].type == type) {
+            votes->similar[i].count++;
             return;
         }
-    if (votes->size == VOTES_MAX)
-        return;
-    votes->reference[votes->size] = reference;
-    votes->count[votes->size++] = 1;
+    if (votes->size < VOTES_MAX)
+        votes->similar[votes->size++] = (struct candidate){reference, (uint8_t)type, 1};
 }
 
-/* All references the index suggests for CUT, most voted first, newer first among equals. */
+/* What the index of TYPE suggests for CUT. */
 static void
-collect_votes(const struct store_index *index, const struct cut *cut, struct votes *votes)
+collect_of_type(
+    const struct job *job, const struct cut *cut, unsigned type, struct votes *votes)
 {
+    const struct store_index *index = job->indexes[type];
     uint32_t references[STORE_INDEX_REFS_MAX];
-    votes->size = 0;
-    votes->exact_size = store_index_find(index, cut->exact_key, votes->exact);
+    unsigned found = store_index_find(index, cut->exact_key, references);
+    for (unsigned i = 0; i < found; i++)
+        votes->exact[votes->exact_size++] = (struct candidate){references[i], (uint8_t)type, 1};
     for (unsigned f = 0; f < cut->fingerprint_count; f++) {
-        unsigned found = store_index_find(index, cut->fingerprints[f], references);
+        found = store_index_find(index, cut->fingerprints[f], references);
         for (unsigned i = 0; i < found; i++)
-            vote(votes, references[i]);
+            vote(votes, references[i], type);
     }
+}
+
+/* More votes first, then the chunk's own type, then the newer. */
+static bool
+is_better(const struct candidate *left, const struct candidate *right, unsigned type)
+{
+    if (left->count != right->count)
+        return left->count > right->count;
+    if ((left->type == type) != (right->type == type))
+        return left->type == type;
+    return left->reference > right->reference;
+}
+
+/* Whether pages of TYPE may be stored as references to or patches of pages of OTHER. */
+static bool
+may_cross(const struct job *job, unsigned type, unsigned other)
+{
+    return job->indexes[other] != NULL && other != type && job->options->cross_types;
+}
+
+/* All that the indexes suggest for CUT, best first. */
+static void
+collect_votes(const struct job *job, const struct cut *cut, struct votes *votes)
+{
+    votes->exact_size = votes->size = 0;
+    collect_of_type(job, cut, cut->type, votes);
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
+        if (may_cross(job, cut->type, type))
+            collect_of_type(job, cut, type, votes);
     for (unsigned i = 1; i < votes->size; i++) {
-        uint32_t reference = votes->reference[i];
-        uint8_t count = votes->count[i];
+        struct candidate candidate = votes->similar[i];
         unsigned at = i;
-        for (; at > 0 &&
-               (votes->count[at - 1] < count ||
-                (votes->count[at - 1] == count && votes->reference[at - 1] < reference));
-             at--) {
-            votes->reference[at] = votes->reference[at - 1];
-            votes->count[at] = votes->count[at - 1];
-        }
-        votes->reference[at] = reference;
-        votes->count[at] = count;
+        for (; at > 0 && is_better(&candidate, &votes->similar[at - 1], cut->type); at--)
+            votes->similar[at] = votes->similar[at - 1];
+        votes->similar[at] = candidate;
     }
 }
 
 static uint64_t
-reference_place(unsigned type, uint32_t reference)
+candidate_place(const struct candidate *candidate)
 {
-    bool patch = (reference & STORE_INDEX_PATCH) != 0;
+    bool patch = (candidate->reference & STORE_INDEX_PATCH) != 0;
     return store_place(
-        patch ? DOR_PAGE_PATCHED : DOR_PAGE_RAW, type, reference & STORE_INDEX_SERIAL_MAX);
+        patch ? DOR_PAGE_PATCHED : DOR_PAGE_RAW, candidate->type,
+        candidate->reference & STORE_INDEX_SERIAL_MAX);
 }
 
 /* Whether the stored pages from PLACE on have the digests of CUT's pages. */
@@ -166,28 +202,30 @@ base_of(struct job *job, uint64_t place)
     return store_place(DOR_PAGE_RAW, store_place_type(place), at.segment->table->bases[at.row]);
 }
 
-/* The parent's place for the first page of CUT; 0 when it has none of the same type. */
+/* The parent's place for the first page of CUT; 0 when it has none that CUT may use. */
 static uint64_t
 parent_place(const struct job *job, const struct cut *cut)
 {
     uint64_t page = job->window_first + cut->page;
-    if (page + cut->pages > job->parent_page_count)
+    if (page + cut->pages > job->parent.page_count)
         return 0;
-    uint64_t place = job->parent_places[page];
-    if (!store_place_is_stored(place) || store_place_type(place) != cut->type)
+    uint64_t place = job->parent.places[page];
+    if (!store_place_is_stored(place) || (store_place_type(place) != cut->type &&
+                                          !may_cross(job, cut->type, store_place_type(place))))
         return 0;
     for (unsigned i = 1; i < cut->pages; i++)
-        if (job->parent_places[page + i] != place + i)
+        if (job->parent.places[page + i] != place + i)
             return 0;
     return place;
 }
 
-/* The first of REFERENCES, written before this window, whose pages have CUT's digests; or 0. */
+/* The first of CANDIDATES, written before this window, whose pages have CUT's digests; or 0. */
 static uint64_t
-first_equal(struct job *job, const struct cut *cut, const uint32_t *references, unsigned count)
+first_equal(
+    struct job *job, const struct cut *cut, const struct candidate *candidates, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        uint64_t place = reference_place(cut->type, references[i]);
+        uint64_t place = candidate_place(&candidates[i]);
         if (can_fetch(job, place) && digests_equal(job, cut, place))
             return place;
     }
@@ -201,7 +239,7 @@ suggest_similar(struct job *job, size_t cut_index, const struct votes *votes, ui
     uint64_t base = parent == 0 || cut->pages > 1 ? 0 : base_of(job, parent);
     unsigned wanted = 0;
     for (unsigned i = 0; i < votes->size && wanted < job->options->candidates; i++) {
-        uint64_t place = reference_place(cut->type, votes->reference[i]);
+        uint64_t place = candidate_place(&votes->similar[i]);
         if (store_place_kind(place) != DOR_PAGE_RAW || !has_run(job, cut, place))
             continue;
         if (place == base)
@@ -220,12 +258,12 @@ match_suggest(struct job *job, size_t cut_index)
     struct cut *cut = &job->cuts[cut_index];
     struct votes votes;
     if (cut->equal_candidate == 0) {
-        collect_votes(job->indexes[cut->type], cut, &votes);
+        collect_votes(job, cut, &votes);
         cut->equal_candidate = first_equal(job, cut, votes.exact, votes.exact_size);
     }
     if (cut->equal_candidate == 0)
         cut->equal_candidate = first_equal(
-            job, cut, votes.reference, (unsigned)base_min_size(votes.size, EQUAL_TRIES));
+            job, cut, votes.similar, (unsigned)base_min_size(votes.size, EQUAL_TRIES));
     if (cut->equal_candidate != 0)
         return want_pages(job, cut_index, cut->equal_candidate, FETCH_EQUAL);
     return job->options->similarity
@@ -238,7 +276,7 @@ match_suggest(struct job *job, size_t cut_index)
 /* Encode window page PAGE against BASE and keep the patch if it is the smallest so far. */
 static int
 try_patch(
-    struct job *job, uint32_t page, const uint8_t *base_page, uint64_t base_serial,
+    struct job *job, uint32_t page, const uint8_t *base_page, uint64_t base_place,
     enum chunk_patch_effort effort)
 {
     uint8_t patch[CHUNK_PATCH_BYTES_MAX];
@@ -250,7 +288,7 @@ try_patch(
     if (size_bytes > job->options->patch_bytes_max ||
         (best->size_bytes != 0 && best->size_bytes <= size_bytes))
         return 0;
-    *best = (struct page_patch){base_serial, job->patches.size_bytes, (uint32_t)size_bytes};
+    *best = (struct page_patch){base_place, job->patches.size_bytes, (uint32_t)size_bytes};
     return base_buf_append(&job->patches, patch, size_bytes);
 }
 
@@ -274,7 +312,7 @@ visit_fetched(void *context, uint64_t tag, uint64_t place, const uint8_t *stored
      */
     if (purpose != FETCH_EQUAL)
         return try_patch(
-            job, page, stored, store_place_serial(place),
+            job, page, stored, place,
             purpose == FETCH_PARENT ? CHUNK_PATCH_WORDS : CHUNK_PATCH_FULL);
     if (memcmp(stored, job->window + page * DOR_PAGE_BYTES, DOR_PAGE_BYTES) == 0 &&
         ++cut->equal_pages == cut->pages)
@@ -313,16 +351,16 @@ match_in_window(struct job *job, struct cut *cut)
 {
     struct votes votes;
     bool patched = job->page_patches[cut->page].size_bytes != 0 || !job->options->similarity;
-    collect_votes(job->indexes[cut->type], cut, &votes);
+    collect_votes(job, cut, &votes);
     for (unsigned i = 0; i < votes.exact_size; i++) {
-        uint64_t place = reference_place(cut->type, votes.exact[i]);
+        uint64_t place = candidate_place(&votes.exact[i]);
         if (equals_window_pages(job, cut, place)) {
             cut->equal_place = place;
             return 0;
         }
     }
     for (unsigned i = 0; i < votes.size; i++) {
-        uint64_t place = reference_place(cut->type, votes.reference[i]);
+        uint64_t place = candidate_place(&votes.similar[i]);
         if (window_page_of(job, place) == NULL)
             continue;
         if (equals_window_pages(job, cut, place)) {
@@ -334,10 +372,9 @@ match_in_window(struct job *job, struct cut *cut)
         patched = true;
         for (unsigned p = 0; p < cut->pages; p++) {
             const uint8_t *base = window_page_of(job, place + p);
-            int err = base == NULL ? 0
-                                   : try_patch(
-                                         job, cut->page + p, base,
-                                         store_place_serial(place + p), CHUNK_PATCH_FULL);
+            int err = base == NULL
+                          ? 0
+                          : try_patch(job, cut->page + p, base, place + p, CHUNK_PATCH_FULL);
             if (err != 0)
                 return err;
         }
@@ -372,10 +409,13 @@ match_describe(struct job *job, struct cut *cut)
         cut->fingerprint_count = (uint8_t)chunk_fingerprint(
             job->store->fingerprint_scratch, bytes, cut->pages, job->options->normalise,
             (unsigned)job->options->fingerprints, cut->fingerprints);
-    const struct store_index *index = job->indexes[cut->type];
-    store_index_prefetch(index, cut->exact_key);
-    for (unsigned i = 0; i < cut->fingerprint_count; i++)
-        store_index_prefetch(index, cut->fingerprints[i]);
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++) {
+        if (type != cut->type && !may_cross(job, cut->type, type))
+            continue;
+        store_index_prefetch(job->indexes[type], cut->exact_key);
+        for (unsigned i = 0; i < cut->fingerprint_count; i++)
+            store_index_prefetch(job->indexes[type], cut->fingerprints[i]);
+    }
 }
 
 int
@@ -383,9 +423,9 @@ match_suggest_base(struct job *job, size_t cut_index)
 {
     struct votes votes;
     const struct cut *cut = &job->cuts[cut_index];
-    collect_votes(job->indexes[cut->type], cut, &votes);
+    collect_votes(job, cut, &votes);
     for (unsigned i = 0; i < votes.size; i++) {
-        uint64_t place = reference_place(cut->type, votes.reference[i]);
+        uint64_t place = candidate_place(&votes.similar[i]);
         if (store_place_kind(place) == DOR_PAGE_RAW)
             return want_pages(job, cut_index, place, FETCH_SIMILAR);
     }

@@ -51,6 +51,13 @@ store_place_kind(uint64_t place)
     return (unsigned)(place >> 56);
 }
 
+/* A zero page or a reference, whose type is the page's, as one of TYPE. */
+static inline uint64_t
+store_place_retype(uint64_t place, unsigned type)
+{
+    return store_place((unsigned)(place >> 56), type, store_place_serial(place));
+}
+
 /* Index of the stream that holds a raw or patched PLACE. */
 static inline unsigned
 store_place_stream(uint64_t place)

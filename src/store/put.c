@@ -16,8 +16,6 @@
  *      store is reloaded and cleaned.
  */
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -30,44 +28,16 @@
 #include "store/root.h"
 #include "store/snapshot.h"
 
-#define IMAGE_BYTES_MAX (UINT64_C(1) << 44)
-#define LEARN_STEP      48 /* every which page is looked at to learn slides */
-#define LEARN_LEAST     4  /* a slide must be seen this often among them */
+#define LEARN_STEP  48 /* every which page is looked at to learn slides */
+#define LEARN_LEAST 4  /* a slide must be seen this often among them */
 /*
  * Puts store old pages again (defragment.h) from this generation on, before an image is little but
  * its first; and for three pages that they add they look at so many of the image.
  */
-#define CHAIN_GENERATION  8
-#define SWEEP_THIRDS      2
-#define SIDECAR_BYTES_MAX (UINT32_C(1) << 30)
+#define CHAIN_GENERATION 8
+#define SWEEP_THIRDS     2
 
 /* ------------------------------------------------------------------ the window */
-
-/* The row of pages in a file, as a source. */
-static int
-file_next_data(void *context, uint64_t page_index, uint64_t *ret_first, uint64_t *ret_end)
-{
-    const struct job *job = context;
-    uint64_t image_bytes = job->page_count * DOR_PAGE_BYTES;
-    uint64_t data_start;
-    uint64_t data_end;
-    int err = base_file_next_data(
-        job->put->image_fd, page_index * DOR_PAGE_BYTES, image_bytes, &data_start, &data_end);
-    if (err != 0)
-        return err;
-    *ret_first = data_start / DOR_PAGE_BYTES;
-    *ret_end = base_min_u64(job->page_count, DIV_ROUND_UP(data_end, DOR_PAGE_BYTES));
-    return 0;
-}
-
-static int
-file_read(void *context, uint64_t first_page, size_t page_count, void *pages)
-{
-    const struct job *job = context;
-    return base_file_pread(
-        job->put->image_fd, pages, page_count * DOR_PAGE_BYTES, first_page * DOR_PAGE_BYTES,
-        "image");
-}
 
 static int
 next_data(const struct job *job, uint64_t page, uint64_t *ret_first, uint64_t *ret_end)
@@ -144,18 +114,43 @@ cut_length(const struct job *job, uint64_t page, unsigned type)
 static void
 keep_page(struct job *job, uint64_t page, unsigned type)
 {
+    uint64_t image_page = job->window_first + page;
     uint64_t place = store_place(DOR_PAGE_ZERO, type, 0);
     if (job->content[page] == SLOT_PARENT) {
-        place = job->parent_places[job->window_first + page];
-        type = store_place_type(place);
+        place = job->parent.places[image_page];
+        if (job->put->region_types == NULL)
+            type = job->types[image_page] =
+                (uint8_t)store_recipe_page_type(&job->parent, image_page);
+        else if (!store_place_is_stored(place))
+            place = store_place_retype(place, type);
     }
-    job->places[job->window_first + page] = place;
+    job->places[image_page] = place;
     if (store_place_kind(place) == DOR_PAGE_ZERO)
         job->result.by_region_type[type].zero_bytes += DOR_PAGE_BYTES;
     else if (store_place_is_reference(place))
         job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
     else
         job->result.by_region_type[type].exact_bytes += DOR_PAGE_BYTES;
+}
+
+static int
+open_index(struct job *job, unsigned type)
+{
+    if (job->indexes[type] != NULL)
+        return 0;
+    return store_index_of(job->store, job->domain, type, &job->indexes[type]);
+}
+
+/* Types that the image has no page of may still hold what its pages equal. */
+static int
+open_indexes(struct job *job)
+{
+    const uint64_t *next_serial = job->store->catalog->domains[job->domain].next_serial;
+    int err = 0;
+    for (unsigned i = 0; i < STORE_STREAMS && job->options->cross_types && err == 0; i++)
+        if (next_serial[i] > 0)
+            err = open_index(job, i / STORE_STREAM_KINDS);
+    return err;
 }
 
 /* Cut the window into chunks; pages that need none get their places at once. */
@@ -165,6 +160,7 @@ cut_window(struct job *job)
     job->cut_count = 0;
     for (uint64_t page = 0; page < job->window_pages;) {
         unsigned type = match_page_type(job, page);
+        job->types[job->window_first + page] = (uint8_t)type;
         if (job->content[page] == SLOT_ROOT) {
             job->result.by_region_type[type].reference_bytes += DOR_PAGE_BYTES;
             page++;
@@ -174,16 +170,15 @@ cut_window(struct job *job)
             keep_page(job, page++, type);
             continue;
         }
-        if (job->indexes[type] == NULL) {
-            int err = store_index_of(job->store, job->domain, type, &job->indexes[type]);
-            if (err != 0)
-                return err;
-        }
+        int err = open_index(job, type);
+        if (err != 0)
+            return err;
         struct cut *cut = &job->cuts[job->cut_count++];
         *cut = (struct cut){
             .page = (uint32_t)page,
             .pages = (uint8_t)cut_length(job, page, type),
             .type = (uint8_t)type};
+        memset(&job->types[job->window_first + page], (int)type, cut->pages);
         match_describe(job, cut);
         page += cut->pages;
     }
@@ -202,14 +197,15 @@ note_new_page(struct job *job, unsigned stream, uint32_t page)
 static int
 write_patched(struct job *job, const struct cut *cut)
 {
-    unsigned stream = cut->type * STORE_STREAM_KINDS + (unsigned)STORE_STREAM_PATCH;
     for (unsigned i = 0; i < cut->pages; i++) {
         uint32_t page = cut->page + i;
         const struct page_patch *patch = &job->page_patches[page];
+        unsigned type = store_place_type(patch->base_place);
+        unsigned stream = type * STORE_STREAM_KINDS + (unsigned)STORE_STREAM_PATCH;
         struct store_page_row row = {
             .serial = store_writer_serial(job->writer, stream),
             .digest = job->digests[page],
-            .base = patch->base};
+            .base = store_place_serial(patch->base_place)};
         job->places[job->window_first + page] = store_stream_place(stream, row.serial);
         note_new_page(job, stream, page);
         int err = store_writer_add(
@@ -217,7 +213,7 @@ write_patched(struct job *job, const struct cut *cut)
             &job->slides);
         if (err == 0 && row.serial <= STORE_INDEX_SERIAL_MAX)
             err = store_index_add(
-                job->indexes[cut->type], (uint32_t)row.serial | STORE_INDEX_PATCH,
+                job->indexes[type], (uint32_t)row.serial | STORE_INDEX_PATCH,
                 store_index_exact_key(&job->digests[page], 1), NULL, 0);
         if (err != 0)
             return err;
@@ -357,14 +353,12 @@ sample_page(struct job *job, uint64_t page, size_t slot)
     job->cuts[slot] = (struct cut){
         .page = (uint32_t)slot, .pages = 1, .type = (uint8_t)match_page_type(job, slot)};
     struct cut *cut = &job->cuts[slot];
-    if (job->indexes[cut->type] == NULL) {
-        int err = store_index_of(job->store, job->domain, cut->type, &job->indexes[cut->type]);
-        if (err != 0)
-            return err;
-    }
+    int err = open_index(job, cut->type);
+    if (err != 0)
+        return err;
     match_describe(job, cut);
     size_t items_before = job->item_count;
-    int err = match_suggest_base(job, slot);
+    err = match_suggest_base(job, slot);
     job->sample_count++;
     job->known_count += cut->equal_candidate != 0 || job->item_count > items_before;
     return err;
@@ -427,90 +421,6 @@ learn_slides(struct job *job)
 
 /* ------------------------------------------------------------------ beginning and end */
 
-static int
-check_image(int fd, uint64_t *ret_pages)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return dor_fail(DOR_E_USAGE, "image: not a regular file");
-    uint64_t size_bytes = (uint64_t)st.st_size;
-    if (size_bytes == 0)
-        return dor_fail(DOR_E_USAGE, "image: empty file");
-    if (size_bytes % DOR_PAGE_BYTES != 0)
-        return dor_fail(
-            DOR_E_USAGE, "image: %llu bytes is not a multiple of 4096",
-            (unsigned long long)size_bytes);
-    if (size_bytes > IMAGE_BYTES_MAX)
-        return dor_fail(
-            DOR_E_USAGE, "image: %llu bytes is more than the limit of 16 TiB",
-            (unsigned long long)size_bytes);
-    *ret_pages = size_bytes / DOR_PAGE_BYTES;
-    return 0;
-}
-
-/* Where the pages come from, and how many there are. */
-static int
-choose_source(struct job *job)
-{
-    const struct dor_put *put = job->put;
-    if (put->source == NULL) {
-        int err = check_image(put->image_fd, &job->page_count);
-        job->source = (struct dor_page_source){job->page_count, file_read, file_next_data, job};
-        return err;
-    }
-    job->source = *put->source;
-    job->page_count = put->source->page_count;
-    if (job->page_count == 0 || job->page_count > IMAGE_BYTES_MAX / DOR_PAGE_BYTES)
-        return dor_fail(
-            DOR_E_USAGE, "image: %llu pages; at least 1 and at most 16 TiB are possible",
-            (unsigned long long)job->page_count);
-    return 0;
-}
-
-static int
-check_arrays(const struct job *job)
-{
-    const struct dor_put *put = job->put;
-    for (uint64_t i = 0; put->region_types != NULL && i < job->page_count; i++)
-        if (put->region_types[i] >= DOR_REGION_TYPES)
-            return dor_fail(
-                DOR_E_USAGE, "page %llu has no such region type", (unsigned long long)i);
-    for (uint64_t i = 0; put->page_classes != NULL && i < job->page_count; i++)
-        if (put->page_classes[i] >= DOR_CLASSES)
-            return dor_fail(DOR_E_USAGE, "page %llu has no such class", (unsigned long long)i);
-    return 0;
-}
-
-static int
-check_put(const struct dor_store *store, const char *name, struct job *job)
-{
-    const struct dor_put *put = job->put;
-    int err = store_require_writable(store);
-    if (err == 0)
-        err = dor_name_check(name);
-    if (err == 0 && put->domain != NULL)
-        err = dor_name_check(put->domain);
-    if (err == 0 && put->sidecar_count > DOR_SIDECARS_MAX)
-        err = dor_fail(DOR_E_USAGE, "at most %d sidecars", DOR_SIDECARS_MAX);
-    for (size_t i = 0; i < put->sidecar_count && err == 0; i++) {
-        err = dor_name_check(put->sidecars[i].name);
-        if (err == 0 && put->sidecars[i].size_bytes > SIDECAR_BYTES_MAX)
-            err = dor_fail(DOR_E_USAGE, "sidecar %s is too large", put->sidecars[i].name);
-        for (size_t k = 0; k < i && err == 0; k++)
-            if (strcmp(put->sidecars[i].name, put->sidecars[k].name) == 0)
-                err =
-                    dor_fail(DOR_E_USAGE, "two sidecars are called %s", put->sidecars[i].name);
-    }
-    if (err == 0 && !put->replace && store_catalog_snapshot(store->catalog, name) != NULL)
-        err = dor_fail(
-            DOR_E_EXISTS, "snapshot %s exists; replace it or choose another name", name);
-    if (err == 0 && put->diff && put->parent == NULL)
-        err = dor_fail(DOR_E_USAGE, "a diff needs the name of the snapshot it is one of");
-    if (err == 0)
-        err = choose_source(job);
-    return err != 0 ? err : check_arrays(job);
-}
-
 /*
  * The newest snapshot of the domain: where none is named, its pages of the same number are
  * tried.
@@ -543,16 +453,12 @@ load_parent(struct job *job)
             job->put->parent);
     if (parent == NULL)
         return 0;
-    struct store_recipe recipe = {0};
-    int err = store_snapshot_read_recipe(job->store, parent, &recipe);
+    int err = store_snapshot_read_recipe(job->store, parent, &job->parent);
     if (err != 0 && job->put->parent == NULL && err != DOR_E_NO_MEMORY)
         return 0; /* a damaged snapshot that nobody asked for must not stop a put */
     if (err != 0)
         return err;
     job->generation = parent->info.generation;
-    job->parent_places = TAKE(recipe.places);
-    job->parent_page_count = recipe.page_count;
-    store_recipe_fini(&recipe);
     return 0;
 }
 
@@ -565,11 +471,11 @@ job_init(struct job *job)
     int err = store_catalog_domain(store->catalog, domain, true, &job->domain);
     if (err == 0)
         err = load_parent(job);
-    if (err == 0 && job->put->diff && job->parent_page_count != job->page_count)
+    if (err == 0 && job->put->diff && job->parent.page_count != job->page_count)
         err = dor_fail(
             DOR_E_USAGE, "a diff of %llu pages is not one of snapshot %s, which has %llu",
             (unsigned long long)job->page_count, job->put->parent,
-            (unsigned long long)job->parent_page_count);
+            (unsigned long long)job->parent.page_count);
     if (err == 0)
         err = match_roots_begin(job);
     if (err != 0)
@@ -579,15 +485,16 @@ job_init(struct job *job)
     cap = base_max_u64(cap, base_min_u64(job->page_count / LEARN_STEP + 1, 4096));
     job->window_cap = cap;
     job->places = base_array(job->page_count, sizeof *job->places);
+    job->types = base_array(job->page_count, sizeof *job->types);
     job->window = base_alloc_pages(cap);
     job->content = base_array(cap, sizeof *job->content);
     job->digests = base_array(cap, sizeof *job->digests);
     job->cuts = base_array(cap, sizeof *job->cuts);
     job->root_items = base_array(cap, sizeof *job->root_items);
     job->page_patches = base_array(cap, sizeof *job->page_patches);
-    if (job->places == NULL || job->window == NULL || job->content == NULL ||
-        job->digests == NULL || job->cuts == NULL || job->page_patches == NULL ||
-        job->root_items == NULL)
+    if (job->places == NULL || job->types == NULL || job->window == NULL ||
+        job->content == NULL || job->digests == NULL || job->cuts == NULL ||
+        job->page_patches == NULL || job->root_items == NULL)
         return DOR_E_NO_MEMORY;
     for (unsigned i = 0; i < STORE_STREAMS; i++) {
         job->streams[i].pages = base_array(cap, sizeof *job->streams[i].pages);
@@ -602,7 +509,8 @@ job_fini(struct job *job)
 {
     store_writer_free(job->writer);
     base_free(job->places);
-    base_free(job->parent_places);
+    base_free(job->types);
+    store_recipe_fini(&job->parent);
     base_free(job->window);
     base_free(job->content);
     base_free(job->digests);
@@ -622,12 +530,12 @@ is_next_generation(const struct job *job)
 {
     uint64_t stored_pages = 0;
     uint64_t same_pages = 0;
-    if (job->put->parent != NULL || job->parent_places == NULL)
-        return job->parent_places != NULL;
+    if (job->put->parent != NULL || job->parent.places == NULL)
+        return job->parent.places != NULL;
     for (uint64_t i = 0; i < job->page_count; i++) {
         stored_pages += store_place_is_stored(job->places[i]);
-        same_pages += i < job->parent_page_count && store_place_is_stored(job->places[i]) &&
-                      job->places[i] == job->parent_places[i];
+        same_pages += i < job->parent.page_count && store_place_is_stored(job->places[i]) &&
+                      job->places[i] == job->parent.places[i];
     }
     return same_pages * 4 >= stored_pages * 3;
 }
@@ -674,7 +582,9 @@ do_pages(struct job *job)
     uint64_t total_bytes = job->page_count * DOR_PAGE_BYTES;
     uint64_t first_new[STORE_STREAMS];
     memcpy(first_new, job->store->catalog->domains[job->domain].next_serial, sizeof first_new);
-    int err = learn_slides(job);
+    int err = open_indexes(job);
+    if (err == 0)
+        err = learn_slides(job);
     if (err == 0)
         choose_packing(job);
     for (uint64_t page = 0; page < job->page_count && err == 0; page += job->window_pages) {
@@ -755,8 +665,12 @@ commit(struct job *job, const char *name, uint64_t bytes_before)
     entry.info.put = job->result;
     struct dor_sidecar rows[DOR_SIDECARS_MAX + STORE_PARTS_MAX];
     size_t row_count = collect_rows(job, rows);
-    int err =
-        store_recipe_encode(&entry, job->places, rows, row_count, store->catalog->uuid, &file);
+    struct store_recipe recipe = {.page_count = job->page_count, .places = job->places};
+    int err = store_recipe_set_types(&recipe, job->types);
+    if (err == 0)
+        err =
+            store_recipe_encode(&entry, &recipe, rows, row_count, store->catalog->uuid, &file);
+    base_free(recipe.type_runs);
     if (err != 0)
         return err;
     job->result.added_bytes += file.size_bytes;
@@ -772,7 +686,7 @@ dor_store_put(
     struct dor_put_result *ret)
 {
     struct job job = {.store = store, .put = put, .options = &store->options};
-    int err = check_put(store, name, &job);
+    int err = put_check(store, name, &job);
     if (err != 0)
         return err;
     uint64_t bytes_before = segment_bytes(store->catalog);

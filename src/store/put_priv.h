@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * put_priv.h - one put under way, shared by put.c (order and commit) and match.c (what a chunk
- * equals or resembles).
+ * put_priv.h - one put under way, shared by put.c (order and commit), put_source.c (what it is
+ * given), match.c and match_roots.c (what a chunk equals or resembles).
  *
  * Ownership:  put.c makes and frees a job; match.c only fills it.
  * Threads:    as the store.
@@ -13,6 +13,7 @@
 #include "chunk/fingerprint.h"
 #include "chunk/patch.h"
 #include "store/fetch.h"
+#include "store/recipe.h"
 #include "store/writer.h"
 
 /* A chunk of the window. */
@@ -30,7 +31,7 @@ struct cut {
 
 /* The best patch found for a page of the window. */
 struct page_patch {
-    uint64_t base;
+    uint64_t base_place;
     uint64_t offset;     /* in the patches' buffer */
     uint32_t size_bytes; /* 0 = none */
 };
@@ -63,9 +64,9 @@ struct job {
     struct store_writer *writer;
     uint64_t page_count;
     uint64_t *places;
-    uint64_t *parent_places;
-    uint64_t parent_page_count;
-    uint64_t generation; /* of the parent, at the end of the new snapshot */
+    uint8_t *types;             /* of the pages; matches may be stored under another */
+    struct store_recipe parent; /* empty when there is none */
+    uint64_t generation;        /* of the parent, at the end of the new snapshot */
     struct store_index *indexes[DOR_REGION_TYPES];
     struct chunk_slides slides;
     size_t sample_count,
@@ -89,6 +90,9 @@ struct job {
     uint64_t root_hint; /* the latest reference found */
     struct store_fetch_item *root_items;
 };
+
+/* Whether the put of JOB as NAME makes sense; its source and page count. */
+DOR_MUST_CHECK int put_check(const struct dor_store *store, const char *name, struct job *job);
 
 /* Make the root images of the job's domain ready; those that are gone or changed are left out. */
 DOR_MUST_CHECK int match_roots_begin(struct job *job);

@@ -22,11 +22,16 @@
  *   op     0 zero pages; 1-8: the pages after cursor op - 1; 9: a new cursor; 10 + t: zero
  *   pages of type t count  pages of the run
  *   jump   for op 9: (lane << 1 | sign) and distance from the latest place of that lane
+ * After the columns, to the end of the head, comes what places do not tell: pages stored under
+ * another region type than their own, as pairs of distance from the last such run, and
+ * 3 * pages + type.
+ *
  * A lane is a stream, or the references to root images of one region type: their serial numbers are
  * id << 32 | block.
  *
  * Invariant: decoding gives exactly page_count places, each zero or of a valid lane and
- * serial > 0; a reference has an id > 0 and its run stays in one image.
+ * serial > 0; a reference has an id > 0 and its run stays in one image; a run of types is in order
+ * and of stored pages only.
  */
 #include "store/recipe.h"
 
@@ -53,6 +58,7 @@ void
 store_recipe_fini(struct store_recipe *recipe)
 {
     base_free(recipe->places);
+    base_free(recipe->type_runs);
     base_free(recipe->sidecars);
     memset(recipe, 0, sizeof *recipe);
 }
@@ -229,14 +235,15 @@ decode_run(
     return 0;
 }
 
-int
-store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint64_t page_count)
+/* The columns at READER, which is left where they end. */
+static int
+decode_columns(struct store_reader *from, uint64_t *places, uint64_t page_count)
 {
-    struct store_reader reader = {.at = data, .end = (const uint8_t *)data + size_bytes};
+    struct store_reader reader = *from;
     struct store_reader columns[3];
     uint64_t sizes[3];
     for (unsigned i = 0; i < 3; i++)
-        sizes[i] = store_get_bounded(&reader, size_bytes);
+        sizes[i] = store_get_bounded(&reader, (uint64_t)(from->end - from->at));
     for (unsigned i = 0; i < 3; i++) {
         if (reader.bad || sizes[i] > (size_t)(reader.end - reader.at))
             return damaged("its columns end early");
@@ -254,9 +261,127 @@ store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint6
             return err;
         at += length;
     }
-    if (reader.at != reader.end || columns[0].at != columns[0].end ||
-        columns[1].at != columns[1].end || columns[2].at != columns[2].end)
+    if (columns[0].at != columns[0].end || columns[1].at != columns[1].end ||
+        columns[2].at != columns[2].end)
         return damaged("bytes left over");
+    *from = reader;
+    return 0;
+}
+
+int
+store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint64_t page_count)
+{
+    struct store_reader reader = {.at = data, .end = (const uint8_t *)data + size_bytes};
+    int err = decode_columns(&reader, places, page_count);
+    return err == 0 && reader.at != reader.end ? damaged("bytes left over") : err;
+}
+
+/* ------------------------------------------------------------------ region types */
+
+unsigned
+store_recipe_page_type(const struct store_recipe *recipe, uint64_t page_index)
+{
+    size_t low = 0;
+    size_t high = recipe->type_run_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct store_type_run *run = &recipe->type_runs[middle];
+        if (page_index < run->first_page)
+            high = middle;
+        else if (page_index - run->first_page >= run->page_count)
+            low = middle + 1;
+        else
+            return run->type;
+    }
+    return store_place_type(recipe->places[page_index]);
+}
+
+/* Pages from AT on that are stored under another type than TYPES says, all with the same. */
+static uint64_t
+type_run_length(const struct store_recipe *recipe, const uint8_t *types, uint64_t at)
+{
+    uint64_t end = at;
+    while (end < recipe->page_count && types[end] == types[at] &&
+           store_place_is_stored(recipe->places[end]) &&
+           store_place_type(recipe->places[end]) != types[end])
+        end++;
+    return end - at;
+}
+
+int
+store_recipe_set_types(struct store_recipe *recipe, const uint8_t *types)
+{
+    size_t cap = 0;
+    recipe->type_run_count = 0;
+    for (uint64_t at = 0; at < recipe->page_count;) {
+        uint64_t length = type_run_length(recipe, types, at);
+        if (length == 0) {
+            at++;
+            continue;
+        }
+        if (recipe->type_run_count == cap) {
+            cap = cap * 2 + 64;
+            struct store_type_run *runs =
+                base_realloc_array(recipe->type_runs, cap, sizeof *runs);
+            if (runs == NULL)
+                return DOR_E_NO_MEMORY;
+            recipe->type_runs = runs;
+        }
+        recipe->type_runs[recipe->type_run_count++] =
+            (struct store_type_run){at, length, types[at]};
+        at += length;
+    }
+    return 0;
+}
+
+static int
+encode_types(const struct store_recipe *recipe, struct base_buf *buf)
+{
+    uint64_t at = 0;
+    int err = 0;
+    for (size_t i = 0; i < recipe->type_run_count && err == 0; i++) {
+        const struct store_type_run *run = &recipe->type_runs[i];
+        err = store_put_varint(buf, run->first_page - at);
+        if (err == 0)
+            err = store_put_varint(buf, run->page_count * DOR_REGION_TYPES + run->type);
+        at = run->first_page + run->page_count;
+    }
+    return err;
+}
+
+/* Whether RUN tells of its pages what their places do not. */
+static bool
+is_type_run(const struct store_recipe *recipe, const struct store_type_run *run)
+{
+    for (uint64_t i = run->first_page; i < run->first_page + run->page_count; i++)
+        if (!store_place_is_stored(recipe->places[i]) ||
+            store_place_type(recipe->places[i]) == run->type)
+            return false;
+    return run->page_count > 0;
+}
+
+/* All that is left at READER; the places are known. */
+static int
+decode_types(struct store_reader *reader, struct store_recipe *recipe)
+{
+    size_t cap = (size_t)(reader->end - reader->at) / 2;
+    uint64_t at = 0;
+    if (cap == 0)
+        return reader->at == reader->end ? 0 : damaged("bytes left over");
+    recipe->type_runs = base_array(cap, sizeof *recipe->type_runs);
+    if (recipe->type_runs == NULL)
+        return DOR_E_NO_MEMORY;
+    while (reader->at < reader->end) {
+        at += store_get_bounded(reader, recipe->page_count - at);
+        uint64_t left = recipe->page_count - at;
+        uint64_t value = store_get_bounded(reader, (left + 1) * DOR_REGION_TYPES - 1);
+        struct store_type_run run = {
+            at, value / DOR_REGION_TYPES, (unsigned)(value % DOR_REGION_TYPES)};
+        if (reader->bad || recipe->type_run_count == cap || !is_type_run(recipe, &run))
+            return damaged("its region types make no sense");
+        recipe->type_runs[recipe->type_run_count++] = run;
+        at += run.page_count;
+    }
     return 0;
 }
 
@@ -265,7 +390,7 @@ store_places_decode(const void *data, size_t size_bytes, uint64_t *places, uint6
 static int
 encode_head(
     const struct store_snapshot_entry *entry, const struct store_sidecar_row *sidecars,
-    size_t sidecar_count, const uint64_t *places, struct base_buf *head)
+    size_t sidecar_count, const struct store_recipe *recipe, struct base_buf *head)
 {
     const struct dor_snapshot_info *info = &entry->info;
     int err = store_put_string(head, info->name);
@@ -297,8 +422,9 @@ encode_head(
         if (err == 0)
             err = store_put_u64(head, row->digest);
     }
-    return err != 0 ? err
-                    : store_places_encode(places, info->logical_bytes / DOR_PAGE_BYTES, head);
+    if (err == 0)
+        err = store_places_encode(recipe->places, recipe->page_count, head);
+    return err != 0 ? err : encode_types(recipe, head);
 }
 
 /* Compress the sidecars one after another into BUF, noting their rows. */
@@ -359,7 +485,7 @@ encode_file(
 
 int
 store_recipe_encode(
-    const struct store_snapshot_entry *entry, const uint64_t *places,
+    const struct store_snapshot_entry *entry, const struct store_recipe *recipe,
     const struct dor_sidecar *sidecars, size_t sidecar_count, const uint8_t uuid[16],
     struct base_buf *buf)
 {
@@ -368,14 +494,14 @@ store_recipe_encode(
     AUTO_FREE struct store_sidecar_row *rows = base_array(sidecar_count + 1, sizeof *rows);
     struct chunk_coder *coder = NULL;
     dor_assert(entry->info.sidecar_count <= sidecar_count && buf->size_bytes == 0);
+    dor_assert(recipe->page_count == entry->info.logical_bytes / DOR_PAGE_BYTES);
     int err = rows == NULL ? DOR_E_NO_MEMORY : chunk_coder_new(&coder);
     if (err == 0)
         err = encode_sidecars(coder, sidecars, sidecar_count, rows, &blobs);
     if (err == 0)
-        err = encode_head(entry, rows, sidecar_count, places, &head);
+        err = encode_head(entry, rows, sidecar_count, recipe, &head);
     if (err == 0)
-        err = encode_file(
-            coder, &head, entry->info.logical_bytes / DOR_PAGE_BYTES, uuid, &blobs, buf);
+        err = encode_file(coder, &head, recipe->page_count, uuid, &blobs, buf);
     chunk_coder_free(coder);
     return err;
 }
@@ -447,8 +573,8 @@ decode_head(
     recipe->places = base_array(page_count, sizeof *recipe->places);
     if (recipe->places == NULL)
         return DOR_E_NO_MEMORY;
-    return store_places_decode(
-        reader->at, (size_t)(reader->end - reader->at), recipe->places, page_count);
+    err = decode_columns(reader, recipe->places, page_count);
+    return err != 0 ? err : decode_types(reader, recipe);
 }
 
 static int

@@ -239,7 +239,7 @@ write_snapshot(
         uint64_t *added_bytes = &entry->info.put.added_bytes;
         *added_bytes -= base_min_u64(*added_bytes, entry->info.recipe_bytes);
         err = store_recipe_encode(
-            entry, recipe->places, sidecars.list, sidecars.count, store->catalog->uuid, &file);
+            entry, recipe, sidecars.list, sidecars.count, store->catalog->uuid, &file);
     }
     store_sidecars_fini(&sidecars);
     if (err != 0)

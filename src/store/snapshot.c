@@ -129,7 +129,7 @@ enum dor_region_type
 dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page_index)
 {
     dor_assert(page_index < snapshot->recipe.page_count);
-    return (enum dor_region_type)store_place_type(snapshot->recipe.places[page_index]);
+    return (enum dor_region_type)store_recipe_page_type(&snapshot->recipe, page_index);
 }
 
 /*
