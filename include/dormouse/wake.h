@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wake.h - waking snapshots: giving a sandbox its pages back when it asks for them, so that it runs
+ * before its memory is there. A page server reads the store; the ways in (userfaultfd, mount,
+ * offload) stand on it.
+ *
+ * Ownership:  the caller closes what it opened, the ways in before their server.
+ * Threads:    a server: any. Others as said at each.
+ * Errors:     0 or a negative enum dor_errno; dor_err_message() has the words.
+ */
+#ifndef DORMOUSE_WAKE_H
+#define DORMOUSE_WAKE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <dormouse/err.h>
+#include <dormouse/store.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dor_wake_server;
+
+struct dor_wake_options {
+    uint64_t cache_bytes; /* of decoded pages in memory, at least 1 MiB; 0 = 256 MiB */
+};
+
+struct dor_wake_stat {
+    uint64_t cache_bytes, cache_used_bytes;
+    uint64_t hits;      /* pages found in the cache */
+    uint64_t waits;     /* pages that another thread was reading */
+    uint64_t misses;    /* pages read from the store */
+    uint64_t zeros;     /* zero pages handed out */
+    uint64_t evictions; /* pages that made room for others */
+    uint64_t bypasses;  /* pages read around a cache whose pages are all held */
+    uint64_t snapshots; /* open now */
+};
+
+/*
+ * A page server over the store in DIRECTORY. It follows the store: snapshots that are put later can
+ * be woken too. OPTIONS may be NULL.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_wake_server_open(
+    const char *directory, const struct dor_wake_options *options,
+    struct dor_wake_server **ret);
+DOR_PUBLIC void dor_wake_server_close(struct dor_wake_server *server);
+DOR_PUBLIC void
+dor_wake_server_stat(const struct dor_wake_server *server, struct dor_wake_stat *ret);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.h - the pages of one snapshot for many threads at once, for whoever wakes it. A view holds
+ * all that reading takes: recipe, segment files, their tables, root images. What becomes of the
+ * store afterwards - the snapshot removed, segments rewritten by gc, the handle closed - does not
+ * concern it.
+ *
+ * Ownership:  the caller closes views and frees readers; pages are copied out or borrowed from the
+ *             reader for the length of a callback.
+ * Threads:    opening: as the store. Afterwards any number, each with a reader of its own, which
+ *             may be used with all views of all stores. Closing: any one.
+ * Errors:     as dor_snapshot_read_page(). Reading allocates nothing.
+ */
+#ifndef DOR_STORE_VIEW_H
+#define DOR_STORE_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dormouse/store.h>
+
+struct store_view;
+struct store_view_reader;
+
+/* DOR_E_NOT_FOUND, DOR_E_CORRUPT (a segment or root image that it needs is missing or damaged). */
+DOR_MUST_CHECK int
+store_view_open(struct dor_store *store, const char *name, struct store_view **ret);
+void store_view_close(struct store_view *view);
+
+const struct dor_snapshot_info *store_view_info(const struct store_view *view);
+uint64_t store_view_page_count(const struct store_view *view);
+
+/*
+ * What page PAGE_INDEX is stored as: 0 for a zero page; equal for two pages, of this view or any
+ * other of the same store, exactly when they are the same stored page.
+ */
+uint64_t store_view_key(const struct store_view *view, uint64_t page_index);
+/* The region type under which it is stored, and whether others are patched from such pages. */
+enum dor_region_type store_view_stored_type(const struct store_view *view, uint64_t page_index);
+
+DOR_MUST_CHECK int store_view_reader_new(struct store_view_reader **ret);
+void store_view_reader_free(struct store_view_reader *reader);
+
+/* Pages that store_view_read() takes at once. */
+#define STORE_VIEW_BATCH_MAX 512
+
+/* Where one page is to go. */
+struct store_view_item {
+    uint64_t page_index; /* of a page that is not zero */
+    uint8_t *bytes;      /* 4096, written only when verified */
+    int err;             /* 0, or why it could not be read; its words are the last error's */
+};
+
+/*
+ * Read COUNT (at most STORE_VIEW_BATCH_MAX) pages, in the order of their storage, each group
+ * decoded once. Returns the first error of any item; the others are read all the same.
+ */
+DOR_MUST_CHECK int store_view_read(
+    const struct store_view *view, struct store_view_reader *reader,
+    struct store_view_item *items, size_t count);
+
+#endif
