@@ -86,6 +86,11 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_open(
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_store_open_memory(const struct dor_options *options, struct dor_store **ret);
 DOR_PUBLIC void dor_store_close(struct dor_store *store);
+/*
+ * Look whether a writer has changed the store since this handle, opened for reading, read its
+ * catalog, and if so read it again. Snapshots that are open stay as they are.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_store_refresh(struct dor_store *store);
 
 /* ------------------------------------------------------------------ put */
 
@@ -176,6 +181,9 @@ struct dor_snapshot_info {
 DOR_PUBLIC DOR_MUST_CHECK int dor_store_list(
     struct dor_store *store, int (*visit)(void *context, const struct dor_snapshot_info *info),
     void *context);
+/* The id of the snapshot NAME: it is given once and never again. DOR_E_NOT_FOUND. */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_find(struct dor_store *store, const char *name, uint64_t *ret_id);
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret);
 DOR_PUBLIC void dor_snapshot_close(struct dor_snapshot *snapshot);

@@ -23,8 +23,11 @@ extern "C" {
 
 struct dor_wake_server;
 
+/* All zero: the defaults. */
 struct dor_wake_options {
     uint64_t cache_bytes; /* of decoded pages in memory, at least 1 MiB; 0 = 256 MiB */
+    /* Of the cache, how much pages of each region type may fill, 1 to 100; 0 = 100. */
+    uint8_t share_percent[DOR_REGION_TYPES];
 };
 
 struct dor_wake_stat {
@@ -35,6 +38,7 @@ struct dor_wake_stat {
     uint64_t zeros;     /* zero pages handed out */
     uint64_t evictions; /* pages that made room for others */
     uint64_t bypasses;  /* pages read around a cache whose pages are all held */
+    uint64_t failures;  /* pages that could not be read */
     uint64_t snapshots; /* open now */
 };
 
@@ -46,8 +50,7 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_wake_server_open(
     const char *directory, const struct dor_wake_options *options,
     struct dor_wake_server **ret);
 DOR_PUBLIC void dor_wake_server_close(struct dor_wake_server *server);
-DOR_PUBLIC void
-dor_wake_server_stat(const struct dor_wake_server *server, struct dor_wake_stat *ret);
+DOR_PUBLIC void dor_wake_server_stat(struct dor_wake_server *server, struct dor_wake_stat *ret);
 
 #ifdef __cplusplus
 }

@@ -699,8 +699,23 @@ store_catalog_decode(const void *data, size_t size_bytes, struct store_catalog *
         store_catalog_free(catalog);
         return err;
     }
+    catalog->checksum = base_le64_get(file + 32);
     *ret = catalog;
     return 0;
+}
+
+int
+store_catalog_is_old(
+    struct store_medium *medium, const struct store_catalog *catalog, bool *ret)
+{
+    AUTO_CLOSE int fd = -1;
+    uint8_t header[HEADER_BYTES];
+    int err = store_medium_open(medium, STORE_CATALOG_NAME, false, &fd);
+    if (err == 0)
+        err = base_file_pread(fd, header, sizeof header, 0, STORE_CATALOG_NAME);
+    if (err == 0)
+        *ret = base_le64_get(header + 32) != catalog->checksum;
+    return err;
 }
 
 int

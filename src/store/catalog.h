@@ -56,6 +56,7 @@ struct store_root_entry; /* root.h */
 struct store_catalog {
     uint8_t uuid[16];
     uint64_t generation;
+    uint64_t checksum; /* of the file it was read from */
     uint64_t next_snapshot_id;
     uint32_t next_segment_id;
     struct dor_options *options; /* given at creation */
@@ -76,6 +77,9 @@ DOR_MUST_CHECK int
 store_catalog_copy(const struct store_catalog *from, struct store_catalog **ret);
 
 DOR_MUST_CHECK int store_catalog_load(struct store_medium *medium, struct store_catalog **ret);
+/* Whether the file has changed since CATALOG was read from it. */
+DOR_MUST_CHECK int store_catalog_is_old(
+    struct store_medium *medium, const struct store_catalog *catalog, bool *ret);
 /* Writes generation + 1 and makes it durable; on an error the old catalog is still in force. */
 DOR_MUST_CHECK int
 store_catalog_save(struct store_medium *medium, struct store_catalog *catalog);

@@ -37,13 +37,12 @@ struct need {
 
 /* Reads groups of one segment, ahead when they follow each other. */
 struct sweep {
-    struct dor_store *store;
-    uint32_t domain;
+    const struct store_fetch_source *source;
     unsigned stream;
     struct store_page_at at;
     const struct store_group *decoded; /* group in plain, NULL when none */
     uint8_t *plain;
-    /* where to decode to: an arena, of which used_bytes hold pages, or else store->plain */
+    /* where to decode to: an arena, of which used_bytes hold pages, or else the source's plain */
     const struct store_fetch_arena *arena;
     size_t used_bytes;
     void *context;
@@ -158,7 +157,7 @@ sweep_stays(struct sweep *sweep, unsigned stream, uint64_t serial)
     return true;
 }
 
-/* Make sweep->at the page SERIAL of STREAM with its group decoded in store->plain. */
+/* Make sweep->at the page SERIAL of STREAM with its group decoded. */
 static int
 sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
 {
@@ -167,7 +166,7 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
     sweep->decoded = NULL;
     sweep->verified_row = UINT64_MAX;
     sweep->stream = stream;
-    int err = store_locate(sweep->store, sweep->domain, stream, serial, &sweep->at);
+    int err = sweep->source->locate(sweep->source->context, stream, serial, &sweep->at);
     if (err != 0)
         return err;
     if (sweep->at.group == sweep->failed)
@@ -175,11 +174,11 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
             DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
             (unsigned long long)sweep->at.group->offset);
     const uint8_t *stored = NULL;
-    sweep->plain = take_room(sweep, sweep->at.group->plain_bytes, sweep->store->plain);
+    sweep->plain = take_room(sweep, sweep->at.group->plain_bytes, sweep->source->plain);
     err = sweep_bytes(sweep, &stored);
     if (err == 0)
         err = store_group_decode(
-            sweep->store, sweep->at.segment, sweep->at.group, stored, sweep->plain);
+            sweep->source->coder, sweep->at.segment, sweep->at.group, stored, sweep->plain);
     if (err != 0)
         sweep->failed = sweep->at.group;
     else
@@ -320,31 +319,87 @@ visit_needs(
     return 0;
 }
 
-/* Work space of a batch: what follows are two orders of its items, then their needs. */
-struct work {
+/* Work space of a batch: two orders of its items and their needs follow, then patches. */
+struct store_fetch_work {
+    size_t count_max;
+    struct base_buf patches;
     uint8_t ahead[STORE_GROUP_BYTES_MAX];
 };
 
-/* Items are pages of an image in memory: no product overflows. */
-static size_t
-work_bytes(size_t count)
+static struct base_sort_row *
+work_orders(struct store_fetch_work *work)
 {
-    return sizeof(struct work) +
-           count * (2 * sizeof(struct base_sort_row) + sizeof(struct need));
+    return (struct base_sort_row *)(work + 1);
 }
 
-/* Room for the patches of ITEMS, at the size that patches usually have. */
-static int
-reserve_patches(const struct store_fetch_item *items, size_t count, struct base_buf *patches)
+static struct need *
+work_needs(struct store_fetch_work *work)
 {
-    size_t patch_count = 0;
-    for (size_t i = 0; i < count; i++)
-        patch_count += store_place_kind(items[i].place) == DOR_PAGE_PATCHED;
-    patches->data = base_alloc_huge(patch_count * PATCH_BYTES_USUAL);
-    if (patches->data == NULL)
+    return (struct need *)(work_orders(work) + 2 * work->count_max);
+}
+
+int
+store_fetch_work_new(size_t count_max, size_t patch_bytes, struct store_fetch_work **ret)
+{
+    /* Items are pages of an image in memory: no product overflows. */
+    size_t items_bytes = count_max * (2 * sizeof(struct base_sort_row) + sizeof(struct need));
+    struct store_fetch_work *work = base_alloc_huge(sizeof *work + items_bytes);
+    if (work == NULL)
         return DOR_E_NO_MEMORY;
-    patches->cap_bytes = patch_count * PATCH_BYTES_USUAL;
+    work->count_max = count_max;
+    work->patches = (struct base_buf){.data = base_alloc_huge(patch_bytes)};
+    if (work->patches.data == NULL) {
+        base_free(work);
+        return DOR_E_NO_MEMORY;
+    }
+    work->patches.cap_bytes = patch_bytes;
+    *ret = work;
     return 0;
+}
+
+void
+store_fetch_work_free(struct store_fetch_work *work)
+{
+    if (work == NULL)
+        return;
+    base_buf_free(&work->patches);
+    base_free(work);
+}
+
+int
+store_fetch_from(
+    const struct store_fetch_source *source, struct store_fetch_work *work,
+    const struct store_fetch_item *items, size_t count, const struct store_fetch_arena *arena,
+    store_fetch_fn *visit, void *context)
+{
+    struct sweep sweep = {.source = source, .ahead = work->ahead, .verified_row = UINT64_MAX};
+    size_t need_count = 0;
+    dor_assert(count <= work->count_max);
+    work->patches.size_bytes = 0;
+    int err = find_needs(
+        &sweep, items, count, work_orders(work), work_needs(work), &need_count, &work->patches,
+        visit, context);
+    if (err != 0)
+        return err;
+    sweep.decoded = NULL;
+    sweep.verified_row = UINT64_MAX;
+    sweep.arena = arena;
+    sweep.context = context;
+    return visit_needs(
+        &sweep, work_needs(work), need_count, work_orders(work), work->patches.data, visit,
+        context);
+}
+
+struct store_at {
+    struct dor_store *store;
+    uint32_t domain;
+};
+
+static int
+locate_in_store(void *context, unsigned stream, uint64_t serial, struct store_page_at *ret)
+{
+    const struct store_at *at = context;
+    return store_locate(at->store, at->domain, stream, serial, ret);
 }
 
 int
@@ -360,28 +415,20 @@ store_fetch_into(
     struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
     size_t count, const struct store_fetch_arena *arena, store_fetch_fn *visit, void *context)
 {
+    struct store_at at = {store, domain};
+    struct store_fetch_source source = {locate_in_store, &at, store->coder, store->plain};
+    struct store_fetch_work *work;
+    size_t patch_count = 0;
     if (count == 0)
         return 0;
-    AUTO_BUF struct base_buf patches = {0};
-    AUTO_FREE struct work *work = base_alloc_huge(work_bytes(count));
-    if (work == NULL)
-        return DOR_E_NO_MEMORY;
-    struct base_sort_row *orders = (struct base_sort_row *)(work + 1);
-    struct need *needs = (struct need *)(orders + 2 * count);
-    struct sweep sweep = {
-        .store = store, .domain = domain, .ahead = work->ahead, .verified_row = UINT64_MAX};
-    size_t need_count = 0;
-    int err = reserve_patches(items, count, &patches);
-    if (err == 0)
-        err = find_needs(
-            &sweep, items, count, orders, needs, &need_count, &patches, visit, context);
+    for (size_t i = 0; i < count; i++)
+        patch_count += store_place_kind(items[i].place) == DOR_PAGE_PATCHED;
+    int err = store_fetch_work_new(count, patch_count * PATCH_BYTES_USUAL, &work);
     if (err != 0)
         return err;
-    sweep.decoded = NULL;
-    sweep.verified_row = UINT64_MAX;
-    sweep.arena = arena;
-    sweep.context = context;
-    return visit_needs(&sweep, needs, need_count, orders, patches.data, visit, context);
+    err = store_fetch_from(&source, work, items, count, arena, visit, context);
+    store_fetch_work_free(work);
+    return err;
 }
 
 int

@@ -46,6 +46,30 @@ DOR_MUST_CHECK int store_fetch_into(
     struct dor_store *store, uint32_t domain, const struct store_fetch_item *items,
     size_t count, const struct store_fetch_arena *arena, store_fetch_fn *visit, void *context);
 
+/* Where a fetch finds pages, and what it decodes with. */
+struct store_page_at;
+struct chunk_coder;
+struct store_fetch_source {
+    int (*locate)(void *context, unsigned stream, uint64_t serial, struct store_page_at *ret);
+    void *context;
+    struct chunk_coder *coder;
+    uint8_t *plain; /* STORE_GROUP_BYTES_MAX, where there is no arena */
+};
+
+/*
+ * Work space for batches of up to COUNT_MAX items whose patches take PATCH_BYTES together; with
+ * 4096 an item nothing more is ever allocated.
+ */
+struct store_fetch_work;
+DOR_MUST_CHECK int
+store_fetch_work_new(size_t count_max, size_t patch_bytes, struct store_fetch_work **ret);
+void store_fetch_work_free(struct store_fetch_work *work);
+/* As store_fetch_into(), from SOURCE. */
+DOR_MUST_CHECK int store_fetch_from(
+    const struct store_fetch_source *source, struct store_fetch_work *work,
+    const struct store_fetch_item *items, size_t count, const struct store_fetch_arena *arena,
+    store_fetch_fn *visit, void *context);
+
 /* One stored page into PAGE (4096 bytes), verified, with no sorting and no cache. */
 DOR_MUST_CHECK int
 store_fetch_page(struct dor_store *store, uint32_t domain, uint64_t place, uint8_t *page);

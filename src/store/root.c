@@ -21,6 +21,7 @@
 #include "store/root.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -43,7 +44,8 @@
 
 /* A root image that is in use. */
 struct store_root {
-    int fd; /* of the image; -1 until it was found to be the registered one */
+    atomic_uint references; /* the catalog entry's, and those of views */
+    int fd;                 /* of the image; -1 until it was found to be the registered one */
     uint64_t block_count;
     uint64_t *digests;
     uint32_t
@@ -65,10 +67,20 @@ store_root_file_name(uint32_t id, char name[STORE_FILE_NAME_BYTES])
     snprintf(name, STORE_FILE_NAME_BYTES, "root.%08x", id);
 }
 
-static void
-root_free(struct store_root *root)
+struct store_root *
+store_root_ref(const struct store_root_entry *entry)
 {
-    if (root == NULL)
+    /* Whoever refers has a reference already: nothing needs to be ordered. */
+    atomic_fetch_add_explicit(&entry->loaded->references, 1, memory_order_relaxed);
+    return entry->loaded;
+}
+
+void
+store_root_unref(struct store_root *root)
+{
+    /* Pairs with itself: the last one sees all that the others did with the root image. */
+    if (root == NULL ||
+        atomic_fetch_sub_explicit(&root->references, 1, memory_order_acq_rel) > 1)
         return;
     if (root->fd >= 0)
         close(root->fd);
@@ -81,7 +93,7 @@ void
 store_forget_roots(struct dor_store *store)
 {
     for (size_t i = 0; store->catalog != NULL && i < store->catalog->root_count; i++) {
-        root_free(store->catalog->roots[i].loaded);
+        store_root_unref(store->catalog->roots[i].loaded);
         store->catalog->roots[i].loaded = NULL;
     }
 }
@@ -122,7 +134,7 @@ store_catalog_root_remove(struct store_catalog *catalog, uint32_t id)
     struct store_root_entry *entry = store_catalog_root(catalog, id);
     if (entry == NULL)
         return;
-    root_free(entry->loaded);
+    store_root_unref(entry->loaded);
     size_t at = (size_t)(entry - catalog->roots);
     memmove(entry, entry + 1, (catalog->root_count - at - 1) * sizeof *entry);
     catalog->root_count--;
@@ -437,10 +449,11 @@ store_root_load(struct dor_store *store, struct store_root_entry *entry)
     if (root == NULL)
         return DOR_E_NO_MEMORY;
     root->fd = -1;
+    atomic_init(&root->references, 1);
     root->block_count = entry->info.size_bytes / DOR_PAGE_BYTES;
     int err = read_root_file(store, &entry->info, &root->digests);
     if (err != 0) {
-        root_free(root);
+        store_root_unref(root);
         return err;
     }
     entry->loaded = root;
@@ -524,13 +537,29 @@ read_blocks(
 }
 
 static int
-verify_block(const struct store_root_entry *entry, uint64_t block, const uint8_t *bytes)
+verify_block(
+    const struct store_root *root, const struct dor_root_info *info, uint64_t block,
+    const uint8_t *bytes)
 {
-    if (chunk_digest(bytes, DOR_PAGE_BYTES) == entry->loaded->digests[block])
+    if (chunk_digest(bytes, DOR_PAGE_BYTES) == root->digests[block])
         return 0;
     return dor_fail(
         DOR_E_CORRUPT, "root image %s: block %llu of %s is not what it was when it was added",
-        entry->info.name, (unsigned long long)block, entry->info.path);
+        info->name, (unsigned long long)block, info->path);
+}
+
+int
+store_root_read_block(
+    const struct store_root *root, const struct dor_root_info *info, uint64_t block,
+    uint8_t *page)
+{
+    if (block >= root->block_count)
+        return dor_fail(
+            DOR_E_CORRUPT, "root image %s has no block %llu", info->name,
+            (unsigned long long)block);
+    int err =
+        base_file_pread(root->fd, page, DOR_PAGE_BYTES, block * DOR_PAGE_BYTES, info->path);
+    return err == 0 ? verify_block(root, info, block, page) : err;
 }
 
 /* Rows that lie in a run of neighbouring blocks of one image; the same block may come twice. */
@@ -561,7 +590,8 @@ fetch_run(
         const struct store_fetch_item *item = &items[rows[i].index];
         uint64_t block = store_place_block(item->place);
         const uint8_t *page = buffer + (block - first) * DOR_PAGE_BYTES;
-        int err = read != 0 ? base_err_load(&failure) : verify_block(entry, block, page);
+        int err = read != 0 ? base_err_load(&failure)
+                            : verify_block(entry->loaded, &entry->info, block, page);
         err = visit(context, item->tag, item->place, err == 0 ? page : NULL);
         if (err != 0)
             return err;
@@ -601,7 +631,7 @@ store_root_fetch_page(struct dor_store *store, uint64_t place, uint8_t *page)
     const struct store_root_entry *entry = NULL;
     uint64_t block = store_place_block(place);
     int err = read_blocks(store, store_place_root(place), block, 1, page, &entry);
-    return err == 0 ? verify_block(entry, block, page) : err;
+    return err == 0 ? verify_block(entry->loaded, &entry->info, block, page) : err;
 }
 
 /* ------------------------------------------------------------------ finding blocks */

@@ -105,6 +105,15 @@ DOR_MUST_CHECK int store_root_load(struct dor_store *store, struct store_root_en
 DOR_MUST_CHECK int store_root_remake(struct dor_store *store, struct store_root_entry *entry);
 /* Make ENTRY's image ready to be read: its root file loaded, its identity verified. */
 DOR_MUST_CHECK int store_root_open(struct dor_store *store, struct store_root_entry *entry);
+/*
+ * One more owner of what is loaded of an entry that is open, who reads blocks of it, verified, from
+ * any thread. The index is the store's alone.
+ */
+struct store_root *store_root_ref(const struct store_root_entry *entry);
+void store_root_unref(struct store_root *root);
+DOR_MUST_CHECK int store_root_read_block(
+    const struct store_root *root, const struct dor_root_info *info, uint64_t block,
+    uint8_t *page);
 /* The digests of an entry that is open. */
 const uint64_t *store_root_digests(const struct store_root_entry *entry);
 

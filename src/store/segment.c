@@ -16,6 +16,7 @@
  *      segment with another id.
  *  (2) a page's serial number lies in exactly one segment of its stream.
  */
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,10 +45,20 @@ store_segment_header(
     base_le64_put(header + 40, chunk_digest(header, 40));
 }
 
+struct store_segment *
+store_segment_ref(struct store_segment *segment)
+{
+    /* Whoever refers has a reference already: nothing needs to be ordered. */
+    atomic_fetch_add_explicit(&segment->references, 1, memory_order_relaxed);
+    return segment;
+}
+
 void
 store_segment_close(struct store_segment *segment)
 {
-    if (segment == NULL)
+    /* Pairs with itself: the last one sees all that the others did with the segment. */
+    if (segment == NULL ||
+        atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) > 1)
         return;
     if (segment->fd >= 0)
         close(segment->fd);
@@ -116,6 +127,7 @@ store_segment_open_new(struct store_segment_entry *entry, int fd)
     if (segment == NULL)
         return DOR_E_NO_MEMORY;
     segment->id = entry->id;
+    atomic_init(&segment->references, 1);
     segment->size_bytes = entry->size_bytes;
     segment->fd = -1;
     store_segment_file_name(entry->id, segment->name);
@@ -179,11 +191,11 @@ store_group_verify(
 
 int
 store_group_decode(
-    struct dor_store *store, const struct store_segment *segment,
+    struct chunk_coder *coder, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain)
 {
     int err = chunk_decompress(
-        store->coder, group->codec, stored, group->stored_bytes, plain, group->plain_bytes);
+        coder, group->codec, stored, group->stored_bytes, plain, group->plain_bytes);
     return err == 0
                ? 0
                : dor_fail_wrap(
@@ -197,7 +209,7 @@ store_segment_read_group(
 {
     int err =
         base_file_pread(segment->fd, stored, group->stored_bytes, group->offset, segment->name);
-    return err != 0 ? err : store_group_decode(store, segment, group, stored, plain);
+    return err != 0 ? err : store_group_decode(store->coder, segment, group, stored, plain);
 }
 
 int

@@ -368,6 +368,27 @@ dor_store_close(struct dor_store *store)
     store_free(store);
 }
 
+/*
+ * What a reader has loaded of segments that are in CATALOG as they were stays loaded. (A writer
+ * reloads to forget what it has added to its tables.)
+ */
+static void
+keep_segments(struct dor_store *store, struct store_catalog *catalog)
+{
+    if (store->writable || store->catalog == NULL)
+        return;
+    for (size_t i = 0; i < store->catalog->segment_count; i++) {
+        struct store_segment_entry *old = &store->catalog->segments[i];
+        struct store_segment_entry *new =
+            old->loaded == NULL ? NULL : store_catalog_segment(catalog, old->id);
+        if (new == NULL || new->size_bytes != old->size_bytes ||
+            new->page_count != old->page_count || new->frame_count != old->frame_count)
+            continue;
+        new->loaded = old->loaded;
+        old->loaded = NULL;
+    }
+}
+
 int
 store_reload(struct dor_store *store)
 {
@@ -375,12 +396,33 @@ store_reload(struct dor_store *store)
     int err = store_catalog_load(store->medium, &catalog);
     if (err != 0)
         return err;
+    keep_segments(store, catalog);
     store_forget_segments(store);
     store_forget_roots(store);
     store_forget_indexes(store);
     store_catalog_free(store->catalog);
     store->catalog = catalog;
     return apply_options(store);
+}
+
+int
+dor_store_refresh(struct dor_store *store)
+{
+    bool is_old = false;
+    if (store->writable)
+        return 0;
+    int err = store_catalog_is_old(store->medium, store->catalog, &is_old);
+    return err != 0 || !is_old ? err : store_reload(store);
+}
+
+int
+dor_store_find(struct dor_store *store, const char *name, uint64_t *ret_id)
+{
+    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
+    if (entry == NULL)
+        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
+    *ret_id = entry->info.id;
+    return 0;
 }
 
 int

@@ -9,6 +9,8 @@
 #ifndef DOR_STORE_STORE_PRIV_H
 #define DOR_STORE_STORE_PRIV_H
 
+#include <stdatomic.h>
+
 #include "chunk/codec.h"
 #include "store/catalog.h"
 #include "store/index.h"
@@ -39,6 +41,7 @@ struct dor_store {
 
 /* A segment file that is open, with its table. */
 struct store_segment {
+    atomic_uint references; /* the catalog entry's, and those of views */
     uint32_t id;
     int fd;
     uint64_t size_bytes; /* groups and frames end before it; grows while it is written to */
@@ -49,6 +52,8 @@ struct store_segment {
 /* Open ENTRY's file and read its table, once; ENTRY->loaded afterwards. */
 DOR_MUST_CHECK int
 store_segment_load(struct dor_store *store, struct store_segment_entry *entry);
+/* One more owner of a segment whose table does not grow; each calls store_segment_close(). */
+struct store_segment *store_segment_ref(struct store_segment *segment);
 void store_segment_close(struct store_segment *segment);
 /* Read the stored bytes of GROUP into STORED and decode them into PLAIN; the pages are
  * verified by who uses them, against their own digests. */
@@ -61,7 +66,7 @@ DOR_MUST_CHECK int store_group_verify(
     const uint8_t *stored);
 /* Decoding when the stored bytes are at hand. */
 DOR_MUST_CHECK int store_group_decode(
-    struct dor_store *store, const struct store_segment *segment,
+    struct chunk_coder *coder, const struct store_segment *segment,
     const struct store_group *group, const uint8_t *stored, uint8_t *plain);
 
 /* A page located: its segment, row and group. */

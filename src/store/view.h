@@ -32,12 +32,21 @@ const struct dor_snapshot_info *store_view_info(const struct store_view *view);
 uint64_t store_view_page_count(const struct store_view *view);
 
 /*
- * What page PAGE_INDEX is stored as: 0 for a zero page; equal for two pages, of this view or any
- * other of the same store, exactly when they are the same stored page.
+ * Which stored page a page is: equal for two pages, of any views of one store, exactly when they
+ * are the same one. A zero page has place 0.
  */
-uint64_t store_view_key(const struct store_view *view, uint64_t page_index);
-/* The region type under which it is stored, and whether others are patched from such pages. */
+struct store_page_key {
+    uint64_t place;
+    uint64_t domain;
+};
+
+struct store_page_key store_view_key(const struct store_view *view, uint64_t page_index);
+/*
+ * The region type under which a page is stored, which of one that snapshots share need not be its
+ * own, and its kind.
+ */
 enum dor_region_type store_view_stored_type(const struct store_view *view, uint64_t page_index);
+enum dor_page_kind store_view_kind(const struct store_view *view, uint64_t page_index);
 
 DOR_MUST_CHECK int store_view_reader_new(struct store_view_reader **ret);
 void store_view_reader_free(struct store_view_reader *reader);
@@ -49,12 +58,12 @@ void store_view_reader_free(struct store_view_reader *reader);
 struct store_view_item {
     uint64_t page_index; /* of a page that is not zero */
     uint8_t *bytes;      /* 4096, written only when verified */
-    int err;             /* 0, or why it could not be read; its words are the last error's */
+    int err;             /* out: 0, or why it could not be read */
 };
 
 /*
  * Read COUNT (at most STORE_VIEW_BATCH_MAX) pages, in the order of their storage, each group
- * decoded once. Returns the first error of any item; the others are read all the same.
+ * decoded once. Returns an error of one of the items; all others are read all the same.
  */
 DOR_MUST_CHECK int store_view_read(
     const struct store_view *view, struct store_view_reader *reader,

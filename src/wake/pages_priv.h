@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages_priv.h - what a page server and its snapshots are, for the files of this room.
+ *
+ * Ownership:  a server owns its handle and its cache; a snapshot belongs to those who refer to it.
+ * Threads:    see the fields.
+ * Errors:     none of its own.
+ *
+ * Locks, outermost first: server->lock; a shard of the cache.
+ */
+#ifndef DOR_WAKE_PAGES_PRIV_H
+#define DOR_WAKE_PAGES_PRIV_H
+
+#include "base/thread.h"
+#include "store/view.h"
+#include "wake/cache.h"
+#include "wake/pages.h"
+
+struct dor_wake_server {
+    struct base_mutex lock;          /* of what follows up to the cache */
+    struct dor_store *store;         /* opened for reading */
+    struct wake_snapshot *snapshots; /* open now */
+    struct wake_cache *cache;
+    struct wake_counters counters;
+};
+
+struct wake_snapshot {
+    struct dor_wake_server *server;
+    struct wake_snapshot *next; /* under the server's lock, and so are references */
+    uint32_t references;
+    struct dor_snapshot *snapshot; /* for sidecars and the frame, under the server's lock */
+    struct store_view *view;
+    struct wake_run *working_set; /* as it was when the snapshot was opened */
+    size_t working_set_count;
+};
+
+#endif
