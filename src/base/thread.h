@@ -5,8 +5,8 @@
  *
  * Ownership:  a started thread is joined once; locks and conditions lie in their users' structs.
  * Threads:    any.
- * Errors:     DOR_E_NO_MEMORY when the system starts no further thread. Locks cannot fail: misuse is
- *             wrong code and ends the program.
+ * Errors:     DOR_E_NO_MEMORY when the system starts no further thread. Locks cannot fail: misuse
+ *             is wrong code and ends the program.
  */
 #ifndef DOR_BASE_THREAD_H
 #define DOR_BASE_THREAD_H
