@@ -88,6 +88,28 @@ def refuses(code, words, name, *args, **how):
     return said
 
 
+def powerless():
+    """How to run the program where file modes must hold: as we are, or as nobody since root may do everything; None
+    where nobody cannot run it."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    work.chmod(0o755)
+    try:
+        return nobody if run("--version", **nobody).returncode == 0 else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def denies(words, name, *args, **how):
+    """Run what modes of files forbid; refuses() says the rest."""
+    who = powerless()
+    if who is None:
+        skip("root may do everything, and nobody cannot run the program", name)
+    else:
+        refuses(DENIED, words, name, *args, **who, **how)
+
+
 def prepare(*args, **how):
     """Run what the checks stand on; without it they would mean nothing."""
     result = run(*args, **how)

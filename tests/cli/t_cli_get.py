@@ -96,13 +96,13 @@ def test_limits():
     refuses(NO_SPACE, "out", "get beyond the limit of a file's size", "get", "one", "-o", str(out),
             "--sidecars", str(folder / "new"), store=store, preexec_fn=limit_file_size)
     is_((left_in(folder), out.read_bytes()), (["out"], b"older"), "leaves the older file and nothing else")
-    if os.geteuid() == 0:
-        skip("root may write everywhere", "get into a folder that may not be written")
-        return
-    locked = fresh("locked")
-    locked.chmod(0o500)
-    refuses(DENIED, "Permission denied", "get into a folder that may not be written", "get", "one", "-o",
-            str(locked / "out"), store=store)
+    locked, readable = fresh("locked"), work / "readable"
+    locked.chmod(0o555)
+    shutil.copytree(store, readable)
+    for path in (readable, *readable.iterdir()):
+        path.chmod(0o755)
+    denies(f"{locked.name}/out", "get into a folder that may not be written", "get", "one", "-o",
+           str(locked / "out"), store=str(readable))
 
 
 # Runs in a mount namespace of its own: $1 the program, $2 a folder to mount on, $3 the store, $4 an image.
