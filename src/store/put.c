@@ -368,9 +368,17 @@ static int
 sample_pages(struct job *job)
 {
     size_t slot = 0;
+    uint64_t first = 0; /* the data at or after PAGE */
+    uint64_t end = 0;
     int err = 0;
     for (uint64_t page = LEARN_STEP / 2; page < job->page_count && slot < job->window_cap;
          page += LEARN_STEP) {
+        if (page >= end)
+            err = next_data(job, page, &first, &end);
+        if (err != 0)
+            return err;
+        if (page < first || page >= end)
+            continue;
         uint8_t *bytes = job->window + slot * DOR_PAGE_BYTES;
         err = job->source.read(job->source.context, page, 1, bytes);
         if (err == 0 && !chunk_kernels()->page_is_zero(bytes) && !match_roots_know(job, bytes))
