@@ -49,6 +49,12 @@ next_data(const struct job *job, uint64_t page, uint64_t *ret_first, uint64_t *r
                : job->source.next_data(job->source.context, page, ret_first, ret_end);
 }
 
+static bool
+is_dropped(const struct job *job, uint64_t image_page)
+{
+    return job->put->dropped != NULL && job->put->dropped[image_page] != 0;
+}
+
 /* Pages [page, end) of the image are data: read them and see which are not zero. */
 static int
 read_run(struct job *job, uint64_t page, uint64_t end)
@@ -61,7 +67,7 @@ read_run(struct job *job, uint64_t page, uint64_t end)
         return err;
     for (; page < end; page++, slot++) {
         bool is_zero = kernels->page_is_zero(job->window + slot * DOR_PAGE_BYTES);
-        bool drop = !is_zero && job->put->dropped != NULL && job->put->dropped[page] != 0;
+        bool drop = !is_zero && is_dropped(job, page);
         job->result.dropped_bytes += drop ? DOR_PAGE_BYTES : 0;
         job->content[slot] = is_zero || drop ? SLOT_ZERO : SLOT_DATA;
     }
@@ -110,7 +116,7 @@ cut_length(const struct job *job, uint64_t page, unsigned type)
     return (unsigned)(i - page);
 }
 
-/* The place of a page that needs no bytes: zero, or in a diff the parent's. */
+/* The place of a page that needs no bytes: zero, or in a diff the parent's unless it is dropped. */
 static void
 keep_page(struct job *job, uint64_t page, unsigned type)
 {
@@ -123,6 +129,10 @@ keep_page(struct job *job, uint64_t page, unsigned type)
                 (uint8_t)store_recipe_page_type(&job->parent, image_page);
         else if (!store_place_is_stored(place))
             place = store_place_retype(place, type);
+        if (store_place_kind(place) != DOR_PAGE_ZERO && is_dropped(job, image_page)) {
+            place = store_place(DOR_PAGE_ZERO, type, 0);
+            job->result.dropped_bytes += DOR_PAGE_BYTES;
+        }
     }
     job->places[image_page] = place;
     if (store_place_kind(place) == DOR_PAGE_ZERO)
