@@ -345,7 +345,8 @@ map_recipe(struct copier *copier, struct store_recipe *recipe, const uint64_t *f
 {
     for (uint64_t i = 0; i < recipe->page_count; i++) {
         uint64_t place = recipe->places[i];
-        struct dor_kind_bytes *bytes = &copier->result.by_region_type[store_place_type(place)];
+        struct dor_kind_bytes *bytes =
+            &copier->result.by_region_type[store_recipe_page_type(recipe, i)];
         bytes->logical_bytes += DOR_PAGE_BYTES;
         if (store_place_kind(place) == DOR_PAGE_ZERO) {
             bytes->zero_bytes += DOR_PAGE_BYTES;
@@ -392,6 +393,10 @@ commit(
     memset(entry.info.parent, 0, sizeof entry.info.parent);
     entry.info.id = catalog->next_snapshot_id++;
     entry.info.created_ns = base_clock_realtime_ns();
+    memcpy(
+        copier->result.pages_by_class, info->put.pages_by_class,
+        sizeof copier->result.pages_by_class);
+    copier->result.dropped_bytes = info->put.dropped_bytes;
     entry.info.put = copier->result;
     int err = store_recipe_encode(
         &entry, recipe, sidecars->list, sidecars->count, catalog->uuid, &file);

@@ -197,6 +197,46 @@ test_after_gc(void)
     dor_store_close(target);
 }
 
+/* What is known of a snapshot's pages goes with it, wherever the pages themselves are stored. */
+static void
+test_types_and_drops(void)
+{
+    enum { PAGES = 100 };
+    static uint8_t types[PAGES];
+    static uint8_t dropped[PAGES];
+    struct dor_store *source = memory_store();
+    struct dor_store *target = memory_store();
+    struct dor_put put = {.region_types = types, .dropped = dropped};
+    struct dor_put_result original = {0};
+    struct dor_put_result result = {0};
+    unsigned wrong = 0;
+    for (size_t i = 0; i < PAGES; i++) {
+        types[i] = (uint8_t)base_random_below(&rng, DOR_REGION_TYPES);
+        dropped[i] = i % 5 == 0;
+    }
+    must_put(source, "nrt", &images[0]);
+    if (put_image(source, "a", &images[0], &put, &original) != 0)
+        bail("%s", dor_err_message());
+    is_ok(dor_store_copy(source, "a", target, "a", &result), "pages stored under other types");
+    for (unsigned type = 0; type < DOR_REGION_TYPES; type++) {
+        const struct dor_kind_bytes *want = &original.by_region_type[type];
+        const struct dor_kind_bytes *got = &result.by_region_type[type];
+        wrong += got->logical_bytes != want->logical_bytes;
+        wrong += got->zero_bytes != want->zero_bytes;
+    }
+    is_int(wrong, 0, "the copy counts each as what it is");
+    is_int(result.dropped_bytes, original.dropped_bytes, "and what was dropped");
+    struct dor_snapshot *snapshot;
+    if (dor_snapshot_open(target, "a", &snapshot) != 0)
+        bail("%s", dor_err_message());
+    for (size_t i = 0; i < PAGES; i++)
+        wrong += dor_snapshot_page_region_type(snapshot, i) != (enum dor_region_type)types[i];
+    is_int(wrong, 0, "and so does its recipe");
+    dor_snapshot_close(snapshot);
+    dor_store_close(source);
+    dor_store_close(target);
+}
+
 static void
 test_damaged_source(void)
 {
@@ -242,6 +282,7 @@ main(void)
     test_all_that_belongs_to_it();
     test_refused();
     test_after_gc();
+    test_types_and_drops();
     test_damaged_source();
     for (size_t i = 0; i < ARRAY_LEN(images); i++)
         image_fini(&images[i]);
