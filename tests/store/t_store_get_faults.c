@@ -4,9 +4,13 @@
  * an error or right answers, and the handle works on afterwards.
  */
 #include "store/faults.h"
+#include "store/sources.h"
+
+enum { PAGES = 80 };
 
 static struct base_random rng;
 static struct image images[2];
+static uint8_t classes[PAGES];
 static const char sidecar_data[] = "0123456789 0123456789 0123456789";
 
 /* ------------------------------------------------------------------ what is tried */
@@ -44,6 +48,30 @@ read_sidecar(struct dor_store *store)
     free(data);
     dor_snapshot_close(snapshot);
     return err;
+}
+
+static int
+read_classes(struct dor_store *store)
+{
+    struct dor_snapshot *snapshot;
+    int err = dor_snapshot_open(store, "b", &snapshot);
+    if (err != 0)
+        return err;
+    int same = compare_classes(snapshot, classes);
+    dor_snapshot_close(snapshot);
+    return same < 0 ? same : !same;
+}
+
+static int
+read_frame(struct dor_store *store)
+{
+    struct dor_snapshot *snapshot;
+    int err = dor_snapshot_open(store, "b", &snapshot);
+    if (err != 0)
+        return err;
+    int same = compare_frame(snapshot, sidecar_data, sizeof sidecar_data);
+    dor_snapshot_close(snapshot);
+    return same < 0 ? same : !same;
 }
 
 static int
@@ -99,8 +127,9 @@ static const struct trial {
     const char *name;
     int (*run)(struct dor_store *store);
 } trials[] = {
-    {"get", read_whole},  {"pages", read_pages}, {"sidecar", read_sidecar}, {"list", list},
-    {"explain", explain}, {"stat", stat_store},  {"check", check},
+    {"get", read_whole},       {"pages", read_pages}, {"sidecar", read_sidecar},
+    {"classes", read_classes}, {"frame", read_frame}, {"list", list},
+    {"explain", explain},      {"stat", stat_store},  {"check", check},
 };
 
 /* ------------------------------------------------------------------ */
@@ -152,10 +181,16 @@ int
 main(void)
 {
     const struct dor_sidecar sidecar = {"vmstate", sidecar_data, sizeof sidecar_data};
-    struct dor_put put = {.sidecars = &sidecar, .sidecar_count = 1};
+    const struct dor_put put = {
+        .page_classes = classes,
+        .frame = sidecar_data,
+        .frame_bytes = sizeof sidecar_data,
+        .sidecars = &sidecar,
+        .sidecar_count = 1};
     work_in_memory();
     base_random_init(&rng, tap_seed());
-    image_make(&rng, &images[0], 80);
+    make_classes(&rng, classes, PAGES);
+    image_make(&rng, &images[0], PAGES);
     image_copy(&images[1], &images[0]);
     image_evolve(&rng, &images[1]);
     struct dor_store *store = new_store("store", NULL);
