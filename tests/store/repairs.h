@@ -23,7 +23,7 @@ static struct tree sound;
 
 static const char *const names[] = {"a", "b", "c"};
 
-enum { SNAPSHOTS = ARRAY_LEN(names) };
+enum { SNAPSHOTS = ARRAY_LEN(names), IMAGE_PAGES = 24 };
 
 /* ------------------------------------------------------------------ damaged stores */
 
@@ -330,20 +330,23 @@ test_damage(const struct damage *damage)
 
 /*
  * Segments 1 and 2 hold plain pages and patches of "a" and "b", 3 and 4 those of "c". Of "c" the
- * later pages are references to a root image.
+ * later pages are references to a root image, and its file ends with the classes of its pages.
  */
 static inline void
 make_store(void)
 {
     const struct dor_sidecar sidecar = {"state", "0123456789", 10};
     struct dor_put put = {.sidecars = &sidecar, .sidecar_count = 1};
-    struct dor_put other = {.domain = "other"};
+    uint8_t classes[IMAGE_PAGES];
+    struct dor_put other = {.domain = "other", .page_classes = classes};
     struct dor_store *store = new_store("sound", NULL);
     struct image root = {
         .page_count = images[2].page_count - 8, .bytes = image_page(&images[2], 8)};
     const char *path = test_path("root.img");
     struct dor_root_info info;
     struct dor_root_add add = {.path = path, .domain = "other"};
+    for (size_t page = 0; page < IMAGE_PAGES; page++)
+        classes[page] = (uint8_t)base_random_below(&rng, DOR_CLASSES);
     write_root(path, &root, 0);
     must_put(store, "a", &images[0]);
     if (dor_store_root_add(store, &add, &info) != 0 ||
@@ -360,9 +363,9 @@ make_store(void)
 static inline void
 make_images(void)
 {
-    enum { PAGES = 24, SURE_PAGES = 4 };
-    image_make(&rng, &images[0], PAGES);
-    image_make(&rng, &images[2], PAGES);
+    enum { SURE_PAGES = 4 };
+    image_make(&rng, &images[0], IMAGE_PAGES);
+    image_make(&rng, &images[2], IMAGE_PAGES);
     for (uint64_t page = 0; page < SURE_PAGES; page++) {
         page_fill(&rng, PAGE_RANDOM, image_page(&images[0], page));
         page_fill(&rng, PAGE_RANDOM, image_page(&images[2], page));

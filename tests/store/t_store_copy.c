@@ -225,6 +225,7 @@ test_types_and_drops(void)
         wrong += got->zero_bytes != want->zero_bytes;
     }
     is_int(wrong, 0, "the copy counts each as what it is");
+    wrong = 0;
     is_int(result.dropped_bytes, original.dropped_bytes, "and what was dropped");
     struct dor_snapshot *snapshot;
     if (dor_snapshot_open(target, "a", &snapshot) != 0)

@@ -35,6 +35,14 @@ lose_recipe(struct tree *tree)
     tree_remove(tree, "snap.0000000000000003");
 }
 
+/* They are the last part of its file. */
+static void
+flip_classes(struct tree *tree)
+{
+    const char *name = "snap.0000000000000003";
+    flip(tree, name, tree_get(tree, name)->size_bytes - 1);
+}
+
 static void
 flip_root(struct tree *tree)
 {
@@ -59,6 +67,7 @@ static const struct damage damages[] = {
     {"a damaged patch", flip_patch, "seg.00000002", TRY_THINLY},
     {"a damaged segment header", flip_segment_header, "seg.00000003", TRY_THINLY},
     {"a damaged snapshot file", flip_recipe, "snap.0000000000000001", TRY_THINLY},
+    {"damaged page classes", flip_classes, "snap.0000000000000003", TRY_ALL},
     {"a missing snapshot file", lose_recipe, NULL, TRY_KILLS},
     {"a damaged segment and a snapshot file", flip_much, "seg.00000003", TRY_KILLS},
     {"a damaged root file", flip_root, "root.00000001", TRY_ALL, .heals = true},
