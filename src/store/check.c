@@ -360,10 +360,10 @@ count_lost(const struct checker *checker, const struct store_recipe *recipe)
 }
 
 static int
-check_sidecars(struct checker *checker, const char *name)
+check_sidecars(struct checker *checker, const struct store_snapshot_entry *entry)
 {
     struct dor_snapshot *snapshot;
-    int err = dor_snapshot_open(checker->store, name, &snapshot);
+    int err = store_snapshot_open(checker->store, entry, &snapshot);
     if (err != 0)
         return err;
     for (size_t i = 0; i < store_snapshot_recipe(snapshot)->sidecar_count && err == 0; i++) {
@@ -424,7 +424,7 @@ drop_classes(struct checker *checker, const struct store_snapshot_entry *old)
     *added_bytes -= base_min_u64(*added_bytes, entry.info.recipe_bytes);
     memset(entry.info.put.pages_by_class, 0, sizeof entry.info.put.pages_by_class);
     entry.info.id = store->catalog->next_snapshot_id;
-    int err = dor_snapshot_open(store, entry.info.name, &snapshot);
+    int err = store_snapshot_open(store, old, &snapshot);
     if (err == 0)
         err = encode_without_classes(checker, snapshot, &entry, &file);
     dor_snapshot_close(snapshot);
@@ -476,7 +476,7 @@ check_snapshot(struct checker *checker, const struct store_snapshot_entry *entry
             report(checker, file, detail, entry->info.name);
             return 0;
         }
-        err = check_sidecars(checker, entry->info.name);
+        err = check_sidecars(checker, entry);
         if (err == DOR_E_CORRUPT && checker->check->repair) {
             report(checker, file, dor_err_message(), entry->info.name);
             err = drop_classes(checker, entry);

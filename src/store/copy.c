@@ -429,7 +429,7 @@ copier_run(
     if (err == 0)
         err = store_usage_init(&copier->needed, copier->source, copier->source_domain);
     if (err == 0)
-        err = store_sidecars_read(copier->source, from->info.name, &sidecars);
+        err = store_sidecars_read(copier->source, from, &sidecars);
     if (err == 0)
         err = store_snapshot_read_recipe(copier->source, from, &recipe);
     if (err == 0) {

@@ -283,24 +283,20 @@ most_shared_first(const void *left, const void *right)
 }
 
 static int
-explainer_run(struct explainer *explainer, const struct store_snapshot_entry *entry)
+explainer_run(struct explainer *explainer, struct dor_snapshot *snapshot)
 {
     struct store_usage *usages[] = {
         &explainer->mine, &explainer->others, &explainer->earlier, &explainer->seen};
-    struct dor_snapshot *snapshot = NULL;
     AUTO_FREE uint8_t *classes = NULL;
     int err = 0;
     for (size_t i = 0; i < ARRAY_LEN(usages) && err == 0; i++)
         err = store_usage_init(usages[i], explainer->store, explainer->domain);
-    if (err == 0)
-        err = dor_snapshot_open(explainer->store, entry->info.name, &snapshot);
-    if (err == 0)
+    if (err == 0) {
         err = dor_snapshot_read_classes(snapshot, &classes);
-    if (err == DOR_E_NOT_FOUND && snapshot != NULL)
-        err = 0;
+        err = err == DOR_E_NOT_FOUND ? 0 : err;
+    }
     if (err == 0)
         err = explain_recipe(explainer, store_snapshot_recipe(snapshot), classes);
-    dor_snapshot_close(snapshot);
     for (size_t i = 0; i < ARRAY_LEN(usages); i++)
         store_usage_fini(usages[i]);
     return err;
@@ -309,13 +305,16 @@ explainer_run(struct explainer *explainer, const struct store_snapshot_entry *en
 int
 dor_store_explain(struct dor_store *store, const char *name, struct dor_explain *ret)
 {
+    struct dor_snapshot *snapshot;
+    int err = dor_snapshot_open(store, name, &snapshot);
+    if (err != 0)
+        return err;
     const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
-    if (entry == NULL)
-        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
     struct dor_explain result = {.recipe_bytes = entry->info.recipe_bytes};
     struct explainer explainer = {
         .store = store, .domain = entry->domain, .id = entry->info.id, .result = &result};
-    int err = explainer_run(&explainer, entry);
+    err = explainer_run(&explainer, snapshot);
+    dor_snapshot_close(snapshot);
     if (err != 0) {
         dor_explain_fini(&result);
         return err;

@@ -231,7 +231,7 @@ write_snapshot(
     if (old_ids == NULL)
         return DOR_E_NO_MEMORY;
     removal->old_ids = old_ids;
-    int err = store_sidecars_read(store, entry->info.name, &sidecars);
+    int err = store_sidecars_read(store, entry, &sidecars);
     if (err == 0) {
         old_ids[removal->old_count++] = old_id;
         entry->info.id = store->catalog->next_snapshot_id++;

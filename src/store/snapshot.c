@@ -66,40 +66,44 @@ store_snapshot_read_recipe(
     return open_recipe(store, entry, &fd, ret);
 }
 
-static int
-open_named(struct dor_store *store, const char *name, struct dor_snapshot *snapshot)
+int
+store_snapshot_open(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct dor_snapshot **ret)
 {
-    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
-    if (entry == NULL)
-        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
+    AUTO_FREE struct dor_snapshot *snapshot = base_zalloc(sizeof *snapshot);
+    if (snapshot == NULL)
+        return DOR_E_NO_MEMORY;
+    snapshot->store = store;
     snapshot->domain = entry->domain;
     snapshot->info = entry->info;
     int err = open_recipe(store, entry, &snapshot->fd, &snapshot->recipe);
-    return err != 0 ? dor_fail_wrap("snapshot %s", name) : 0;
+    if (err != 0)
+        return dor_fail_wrap("snapshot %s", entry->info.name);
+    store_note_woken(store, &snapshot->info);
+    *ret = TAKE(snapshot);
+    return 0;
+}
+
+static int
+open_named(struct dor_store *store, const char *name, struct dor_snapshot **ret)
+{
+    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
+    return entry == NULL ? dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name)
+                         : store_snapshot_open(store, entry, ret);
 }
 
 int
 dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret)
 {
-    struct dor_snapshot *snapshot = base_zalloc(sizeof *snapshot);
-    if (snapshot == NULL)
-        return DOR_E_NO_MEMORY;
-    snapshot->store = store;
-    snapshot->fd = -1;
-    int err = open_named(store, name, snapshot);
+    int err = open_named(store, name, ret);
     if ((err == DOR_E_NOT_FOUND || err == DOR_E_CORRUPT) && !store->writable) {
         /* Perhaps it was put, replaced or removed after this handle was opened. */
         err = store_reload(store);
         if (err == 0)
-            err = open_named(store, name, snapshot);
+            err = open_named(store, name, ret);
     }
-    if (err != 0) {
-        base_free(snapshot);
-        return err;
-    }
-    store_note_woken(store, &snapshot->info);
-    *ret = snapshot;
-    return 0;
+    return err;
 }
 
 void
@@ -480,10 +484,12 @@ read_sidecars(struct dor_snapshot *snapshot, struct store_sidecars *sidecars)
 }
 
 int
-store_sidecars_read(struct dor_store *store, const char *name, struct store_sidecars *sidecars)
+store_sidecars_read(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct store_sidecars *sidecars)
 {
     struct dor_snapshot *snapshot;
-    int err = dor_snapshot_open(store, name, &snapshot);
+    int err = store_snapshot_open(store, entry, &snapshot);
     if (err != 0)
         return err;
     err = read_sidecars(snapshot, sidecars);

@@ -17,6 +17,14 @@ DOR_MUST_CHECK int store_snapshot_read_recipe(
     struct dor_store *store, const struct store_snapshot_entry *entry,
     struct store_recipe *ret);
 
+/*
+ * What ENTRY of the store's catalog names, as dor_snapshot_open() does it but without its second
+ * chance: that reads the catalog again, and whoever holds an entry holds a part of the old one.
+ */
+DOR_MUST_CHECK int store_snapshot_open(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct dor_snapshot **ret);
+
 /* Sidecar or part INDEX of the recipe, verified, in memory that the caller frees. */
 DOR_MUST_CHECK int store_snapshot_read_row(
     struct dor_snapshot *snapshot, size_t index, void **ret_data, size_t *ret_size_bytes);
@@ -30,8 +38,9 @@ struct store_sidecars {
 };
 
 /* store_sidecars_fini() is needed after an error as well. */
-DOR_MUST_CHECK int
-store_sidecars_read(struct dor_store *store, const char *name, struct store_sidecars *sidecars);
+DOR_MUST_CHECK int store_sidecars_read(
+    struct dor_store *store, const struct store_snapshot_entry *entry,
+    struct store_sidecars *sidecars);
 void store_sidecars_fini(struct store_sidecars *sidecars);
 
 #endif

@@ -69,6 +69,39 @@ test_writer_dies(const struct image *image)
     dor_store_close(store);
 }
 
+/* ------------------------------------------------------------------ an old catalog in hand */
+
+/* A handle that still names a snapshot's old file learns of the new one, or says what it misses. */
+static void
+test_old_handle(const struct image *before, const struct image *after)
+{
+    struct dor_store *writer = new_store("old", NULL);
+    struct dor_store *target = memory_store();
+    struct dor_put put = {.replace = true};
+    struct dor_put_result result;
+    struct dor_explain explain = {0};
+    must_put(writer, "a", before);
+    struct dor_store *reader = open_store(test_path("old"), DOR_OPEN_READ);
+    if (put_image(writer, "a", after, &put, NULL) != 0)
+        bail("%s", dor_err_message());
+    is_int(
+        dor_store_copy(reader, "a", target, "a", &result), DOR_E_CORRUPT,
+        "a copy of what was replaced since fails");
+    ok(strstr(dor_err_message(), "missing") != NULL, "and says: %s", dor_err_message());
+    is_ok(dor_store_explain(reader, "a", &explain), "explain finds what is there now");
+    is_int(explain.total.logical_bytes, after->page_count * DOR_PAGE_BYTES, "all of its pages");
+    dor_explain_fini(&explain);
+    is_ok(dor_store_copy(reader, "a", target, "a", &result), "and then it is copied");
+    ok(reads_back(target, "a", after), "as it is");
+    if (dor_store_remove(writer, "a") != 0)
+        bail("%s", dor_err_message());
+    is_int(
+        dor_store_explain(reader, "a", &explain), DOR_E_NOT_FOUND, "what is gone is not found");
+    dor_store_close(reader);
+    dor_store_close(writer);
+    dor_store_close(target);
+}
+
 /* ------------------------------------------------------------------ a reader at work */
 
 static bool
@@ -302,6 +335,7 @@ main(void)
     }
     test_one_writer(&images[0]);
     test_writer_dies(&images[0]);
+    test_old_handle(&images[0], &images[1]);
     test_snapshot_stays_open(images);
     test_removed_under_reader(images);
     test_replaced_under_reader(images);
