@@ -118,7 +118,7 @@ struct dor_put {
     const uint8_t *region_types; /* one enum dor_region_type per page, or NULL = all NRT */
     const uint8_t *page_classes; /* one enum dor_page_class per page, or NULL = not known */
     const uint8_t *dropped;      /* not 0 for each page to be stored as zeros; or NULL = none */
-    const void *frame;           /* of the image (dor_image_info), kept for get; or NULL */
+    const void *frame; /* of the image (dor_image_info), kept for get, at most 1 GiB; or NULL */
     size_t frame_bytes;
     const struct dor_sidecar *sidecars;
     size_t sidecar_count;

@@ -114,6 +114,8 @@ put_check(const struct dor_store *store, const char *name, struct job *job)
                 err =
                     dor_fail(DOR_E_USAGE, "two sidecars are called %s", put->sidecars[i].name);
     }
+    if (err == 0 && put->frame_bytes > SIDECAR_BYTES_MAX)
+        err = dor_fail(DOR_E_USAGE, "the image's frame is too large");
     if (err == 0 && !put->replace && store_catalog_snapshot(store->catalog, name) != NULL)
         err = dor_fail(
             DOR_E_EXISTS, "snapshot %s exists; replace it or choose another name", name);

@@ -60,6 +60,19 @@ test_each(void)
     dor_store_close(store);
 }
 
+/* What no file of a snapshot could tell the size of is not read at all. */
+static void
+test_large_frame(void)
+{
+    struct dor_store *store = memory_store();
+    struct dor_put put = {.frame = frame, .frame_bytes = (UINT64_C(1) << 30) + 1};
+    is_int(
+        put_image(store, "a", &image, &put, NULL), DOR_E_USAGE,
+        "a frame of more than 1 GiB is refused");
+    ok(strstr(dor_err_message(), "frame") != NULL, "with words");
+    dor_store_close(store);
+}
+
 static void
 test_bad_class(void)
 {
@@ -353,6 +366,7 @@ main(void)
         frame[i] = (uint8_t)base_random_below(&rng, i % 64 + 1);
     test_each();
     test_bad_class();
+    test_large_frame();
     test_beside_sidecars();
     test_numbers();
     test_replaced();
