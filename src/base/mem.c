@@ -34,11 +34,17 @@ base_free(void *p)
 }
 
 /* malloc(0) may be NULL, which callers would take for a failure; hence at least one byte. */
-void *
-base_alloc(size_t size_bytes)
+static void *
+uncleared(size_t size_bytes)
 {
     return checked(
         base_fault_alloc() ? NULL : malloc(base_max_size(size_bytes, 1)), size_bytes);
+}
+
+void *
+base_alloc(size_t size_bytes)
+{
+    return uncleared(size_bytes);
 }
 
 static void *
@@ -85,7 +91,7 @@ void *
 base_alloc_huge(size_t size_bytes)
 {
     if (size_bytes < HUGE_PAGE_BYTES / 2)
-        return base_alloc(size_bytes);
+        return uncleared(size_bytes);
     size_t total;
     if (!base_add_size(size_bytes, HUGE_PAGE_BYTES - 1, &total))
         return checked(NULL, SIZE_MAX);
