@@ -78,8 +78,10 @@ store_snapshot_open(
     snapshot->domain = entry->domain;
     snapshot->info = entry->info;
     int err = open_recipe(store, entry, &snapshot->fd, &snapshot->recipe);
-    if (err != 0)
-        return dor_fail_wrap("snapshot %s", entry->info.name);
+    if (err != 0) {
+        (void)dor_fail_wrap("snapshot %s", entry->info.name);
+        return err;
+    }
     store_note_woken(store, &snapshot->info);
     *ret = TAKE(snapshot);
     return 0;
