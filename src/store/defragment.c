@@ -314,13 +314,14 @@ store_patches(struct defragmenter *work)
     int err = 0;
     for (size_t i = 0; i < work->page_count && err == 0; i++) {
         struct used_page *page = &work->pages[i];
-        struct store_page_at at;
+        struct store_page_at at = {.segment = NULL};
         if (page->move != MOVES_AS_PATCH)
             continue;
         /* Found anew each time: the tables grow while patches move. */
         err = store_locate(
             store, work->wish->domain, store_place_stream(page->place),
             store_place_serial(page->place), &at);
+        dor_assert(err != 0 || at.segment != NULL);
         if (err == 0 && (segment != at.segment || decoded != at.group->offset)) {
             segment = at.segment;
             decoded = at.group->offset;

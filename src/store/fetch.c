@@ -396,7 +396,8 @@ struct store_at {
 };
 
 static int
-locate_in_store(void *context, unsigned stream, uint64_t serial, struct store_page_at *ret)
+locate_in_store(
+    const void *context, unsigned stream, uint64_t serial, struct store_page_at *ret)
 {
     const struct store_at *at = context;
     return store_locate(at->store, at->domain, stream, serial, ret);

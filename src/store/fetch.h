@@ -50,8 +50,9 @@ DOR_MUST_CHECK int store_fetch_into(
 struct store_page_at;
 struct chunk_coder;
 struct store_fetch_source {
-    int (*locate)(void *context, unsigned stream, uint64_t serial, struct store_page_at *ret);
-    void *context;
+    int (*locate)(
+        const void *context, unsigned stream, uint64_t serial, struct store_page_at *ret);
+    const void *context;
     struct chunk_coder *coder;
     uint8_t *plain; /* STORE_GROUP_BYTES_MAX, where there is no arena */
 };

@@ -248,20 +248,21 @@ add_root(struct rebuild *rebuild, uint32_t id)
 /* ------------------------------------------------------------------ segments */
 
 /*
- * True when the groups of FRAME follow each other from START to END; between them may lie frames
+ * True when the groups of FRAME follow each other from FIRST to OFFSET; between them may lie frames
  * that this one replaces.
  */
 static bool
-tiles(const struct store_table *frame, uint64_t start, uint64_t end)
+tiles(const struct store_table *frame, uint64_t first, uint64_t offset)
 {
-    if (frame->groups[0].offset != start)
+    uint64_t at = first;
+    if (frame->groups[0].offset != first)
         return false;
     for (uint64_t g = 0; g < frame->group_count; g++) {
-        if (frame->groups[g].offset < start)
+        if (frame->groups[g].offset < at)
             return false;
-        start = frame->groups[g].offset + frame->groups[g].stored_bytes;
+        at = frame->groups[g].offset + frame->groups[g].stored_bytes;
     }
-    return start == end;
+    return at == offset;
 }
 
 /*

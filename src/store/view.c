@@ -137,7 +137,7 @@ take_segments(
 }
 
 static int
-locate(void *context, unsigned stream, uint64_t serial, struct store_page_at *ret)
+locate(const void *context, unsigned stream, uint64_t serial, struct store_page_at *ret)
 {
     const struct store_view *view = context;
     const struct view_segment *list = view->streams[stream].list;
@@ -200,6 +200,7 @@ mark_bases(struct store_view *view, struct needed needed[STORE_STREAMS])
             err = locate(view, store_place_stream(place), store_place_serial(place), &at);
         before = place;
         unsigned stream = store_place_stream(place) - STORE_STREAM_PATCH + STORE_STREAM_RAW;
+        dor_assert(err != 0 || at.segment != NULL);
         if (err == 0)
             err = mark(&needed[stream], at.segment->table->bases[at.row], stream);
         if (err != 0)
@@ -439,10 +440,7 @@ store_view_read(
     const struct store_view *view, struct store_view_reader *reader,
     struct store_view_item *items, size_t count)
 {
-    /* Locating does not change the view; the source is made for those whose lookups cache. */
-    struct store_view *source_view;
-    memcpy(&source_view, &view, sizeof view);
-    struct store_fetch_source source = {locate, source_view, reader->coder, reader->plain};
+    struct store_fetch_source source = {locate, view, reader->coder, reader->plain};
     size_t stored_count = 0;
     dor_assert(count <= STORE_VIEW_BATCH_MAX);
     for (size_t i = 0; i < count; i++) {

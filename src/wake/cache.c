@@ -137,7 +137,7 @@ wake_cache_new(
             DOR_E_USAGE, "restore cache: %llu bytes; 1 MiB to 16 TiB are possible",
             (unsigned long long)cache_bytes);
     }
-    unsigned wanted = 1;
+    uint64_t wanted = 1;
     while (wanted < SHARDS_MAX && cache->slot_count / (wanted * 2) >= SHARD_SLOTS_LEAST)
         wanted *= 2;
     int err = make_memory(cache);
@@ -145,7 +145,7 @@ wake_cache_new(
     if (err == 0 && cache->slots == NULL)
         err = DOR_E_NO_MEMORY;
     uint64_t each = cache->slot_count / wanted;
-    for (unsigned i = 0; i < wanted && err == 0; i++) {
+    for (uint64_t i = 0; i < wanted && err == 0; i++) {
         uint64_t count = i + 1 < wanted ? each : cache->slot_count - each * i;
         cache->shard_count++;
         err = shard_init(&cache->shards[i], (uint32_t)(each * i), (uint32_t)count, shares);
