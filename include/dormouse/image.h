@@ -102,6 +102,9 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_image_next_data(
 DOR_PUBLIC void dor_image_read(
     const struct dor_image *image, uint64_t first_page, size_t page_count, void *pages);
 
+/* The page PAGE_INDEX, which must be there, as it is mapped: of any alignment. */
+DOR_PUBLIC const uint8_t *dor_image_page(const struct dor_image *image, uint64_t page_index);
+
 /* Where dor_frame_write() gets pages from; the functions return 0 or a negative enum dor_errno. */
 struct dor_page_source {
     uint64_t page_count; /* of the whole row */

@@ -135,6 +135,28 @@ struct dor_inspect {
 DOR_PUBLIC DOR_MUST_CHECK int dor_inspect(
     const struct dor_image *image, const struct dor_inspect *inspect,
     struct dor_inspection **ret);
+
+/* Memory that is in no one file, such as a snapshot with diffs applied to it. */
+struct dor_inspect_pages {
+    const struct dor_image *image; /* says where the pages lie; its bytes are not looked at */
+    /*
+     * As many pages as IMAGE has. They are read a few at a time, only where the inspection leads to
+     * them; outside data they are zeros. An error of the source ends the inspection with it.
+     */
+    const struct dor_page_source *source;
+    /* May be NULL. Where the page lies in memory already (with the source's context), or NULL. */
+    const uint8_t *(*find)(void *context, uint64_t page_index);
+    /*
+     * NULL, or for each page a class that is not DOR_CLASS_UNKNOWN when the page has had this class,
+     * still has the bytes of then, and they are not all zero: it need not be read to be counted.
+     */
+    const uint8_t *known;
+};
+
+/* As dor_inspect(); the ranges of the result have no data. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_inspect_pages(
+    const struct dor_inspect_pages *pages, const struct dor_inspect *inspect,
+    struct dor_inspection **ret);
 DOR_PUBLIC void dor_inspection_free(struct dor_inspection *inspection);
 
 #ifdef __cplusplus

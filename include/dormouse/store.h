@@ -200,6 +200,9 @@ dor_snapshot_page_region_type(const struct dor_snapshot *snapshot, uint64_t page
 /* One page, verified, into PAGE (4096 bytes). */
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void *page);
+/* The same for PAGE_COUNT pages that follow each other; neighbours are decoded together. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_pages(
+    struct dor_snapshot *snapshot, uint64_t first_page, size_t page_count, void *pages);
 /*
  * The class of every page, one enum dor_page_class each, in malloc'ed memory that the caller frees;
  * DOR_E_NOT_FOUND: they were not known when it was put.

@@ -11,6 +11,7 @@
 #include "base/size.h"
 
 #include <dormouse/store.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,8 +22,9 @@
 static int
 look_at(struct cli_source_image *image, uint64_t page)
 {
-    if (page >= image->data_first && page < image->data_end)
+    if (page >= image->hole_first && page < image->data_end)
         return 0;
+    image->hole_first = page;
     return dor_image_next_data(image->image, page, &image->data_first, &image->data_end);
 }
 
@@ -145,28 +147,6 @@ make_arrays(struct cli_source *source)
     return source->region_types == NULL || source->page_classes == NULL ? DOR_E_NO_MEMORY : 0;
 }
 
-/* A diff is no memory that could be looked into: what was known of the parent's pages holds. */
-static int
-take_parents(const struct cli *cli, struct dor_store *store, struct cli_source *source)
-{
-    AUTO_SNAPSHOT struct dor_snapshot *parent = NULL;
-    AUTO_FREE uint8_t *classes = NULL;
-    int rc = dor_snapshot_open(store, cli->values.parent, &parent);
-    if (rc == 0)
-        rc = dor_snapshot_read_classes(parent, &classes);
-    if (rc == DOR_E_NOT_FOUND && parent != NULL)
-        return 0;
-    if (rc == 0)
-        rc = make_arrays(source);
-    uint64_t parent_pages =
-        rc == 0 ? dor_snapshot_info(parent)->logical_bytes / DOR_PAGE_BYTES : 0;
-    for (uint64_t i = 0; rc == 0 && i < source->pages.page_count && i < parent_pages; i++) {
-        source->page_classes[i] = classes[i];
-        source->region_types[i] = (uint8_t)dor_snapshot_page_region_type(parent, i);
-    }
-    return rc;
-}
-
 static int
 mark_free(
     const struct cli *cli, const struct dor_inspection *inspection, struct cli_source *source)
@@ -204,6 +184,139 @@ take_inspection(
     return cli->values.drop_free ? mark_free(cli, inspection, source) : 0;
 }
 
+/* ------------------------------------------------------------------ diffs */
+
+/* Whether a diff has data for the page. */
+static int
+is_changed(struct cli_source *source, uint64_t page, bool *ret)
+{
+    *ret = false;
+    for (size_t i = 0; !*ret && i < source->image_count; i++) {
+        int rc = look_at(&source->images[i], page);
+        if (rc != 0)
+            return rc;
+        *ret = has_data(&source->images[i], page);
+    }
+    return 0;
+}
+
+/* Whether the parent's page is not zero, so that it counts where no diff has data. */
+static bool
+is_in_parent(const struct cli_source *source, uint64_t page)
+{
+    return dor_snapshot_page_kind(source->parent, page) != DOR_PAGE_ZERO;
+}
+
+/* The next pages that are in a diff or not zero in the parent. */
+static int
+next_data_of_sum(void *context, uint64_t page, uint64_t *ret_first, uint64_t *ret_end)
+{
+    struct cli_source *source = context;
+    uint64_t end = source->pages.page_count;
+    uint64_t changed = end;
+    uint64_t changed_end = end;
+    int rc = next_data(source, page, &changed, &changed_end);
+    while (page < changed && !is_in_parent(source, page))
+        page++;
+    *ret_first = page;
+    while (page < changed && is_in_parent(source, page))
+        page++;
+    *ret_end = page < changed ? page : changed_end;
+    return rc;
+}
+
+/* Each page from the last diff that has data for it, or else from the parent. */
+static int
+read_sum(void *context, uint64_t first_page, size_t page_count, void *pages)
+{
+    struct cli_source *source = context;
+    size_t at = 0;
+    while (at < page_count) {
+        uint8_t *bytes = (uint8_t *)pages + at * DOR_PAGE_BYTES;
+        size_t run = 0;
+        bool changed = false;
+        int rc = 0;
+        while (rc == 0 && !changed && at + run < page_count) {
+            rc = is_changed(source, first_page + at + run, &changed);
+            run += changed ? 0 : 1;
+        }
+        if (rc == 0 && run > 0)
+            rc = dor_snapshot_read_pages(source->parent, first_page + at, run, bytes);
+        if (rc == 0 && changed)
+            rc = read_pages(source, first_page + at + run, 1, bytes + run * DOR_PAGE_BYTES);
+        if (rc != 0)
+            return rc;
+        at += run + (changed ? 1 : 0);
+    }
+    return 0;
+}
+
+/* The page in the mapping of a diff; NULL when it is the parent's. */
+static const uint8_t *
+find_in_diffs(void *context, uint64_t page)
+{
+    struct cli_source *source = context;
+    for (size_t i = source->image_count; i-- > 0;) {
+        struct cli_source_image *image = &source->images[i];
+        if (look_at(image, page) == 0 && has_data(image, page))
+            return dor_image_page(image->image, page);
+    }
+    return NULL;
+}
+
+/* CLASSES are the parent's: forget those of pages that a diff has or that are zero. */
+static int
+keep_unchanged(struct cli_source *source, uint8_t *classes)
+{
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0 && i < source->pages.page_count; i++) {
+        bool changed = false;
+        rc = is_changed(source, i, &changed);
+        if (changed || !is_in_parent(source, i))
+            classes[i] = DOR_CLASS_UNKNOWN;
+    }
+    return rc;
+}
+
+/* Look into what the diffs make of the parent. */
+static int
+inspect_sum(
+    struct dor_store *store, const char *parent, const struct dor_inspect *options,
+    struct cli_source *source, struct dor_inspection **ret)
+{
+    AUTO_SNAPSHOT struct dor_snapshot *snapshot = NULL;
+    AUTO_FREE uint8_t *classes = NULL;
+    int rc = dor_snapshot_open(store, parent, &snapshot);
+    if (rc != 0)
+        return rc;
+    uint64_t parent_pages = dor_snapshot_info(snapshot)->logical_bytes / DOR_PAGE_BYTES;
+    if (parent_pages != source->pages.page_count)
+        return dor_fail(
+            DOR_E_USAGE,
+            "a diff of %" PRIu64 " pages is not one of snapshot %s, which has %" PRIu64,
+            source->pages.page_count, parent, parent_pages);
+    source->parent = snapshot;
+    rc = dor_snapshot_read_classes(snapshot, &classes);
+    if (rc == 0)
+        rc = keep_unchanged(source, classes);
+    else if (rc == DOR_E_NOT_FOUND)
+        rc = 0;
+    const struct dor_page_source sum = {
+        .page_count = parent_pages,
+        .read = read_sum,
+        .next_data = next_data_of_sum,
+        .context = source};
+    const struct dor_inspect_pages pages = {
+        .image = source->images[0].image,
+        .source = &sum,
+        .find = find_in_diffs,
+        .known = classes};
+    if (rc == 0)
+        rc = dor_inspect_pages(&pages, options, ret);
+    source->parent = NULL;
+    return rc;
+}
+
 int
 cli_source_inspect(const struct cli *cli, struct dor_store *store, struct cli_source *source)
 {
@@ -219,9 +332,9 @@ cli_source_inspect(const struct cli *cli, struct dor_store *store, struct cli_so
             cli->values.diff ? "--diff" : "--no-inspect");
     if (cli->values.no_inspect)
         return 0;
-    if (cli->values.diff)
-        return take_parents(cli, store, source);
-    int rc = dor_inspect(source->images[0].image, &options, &inspection);
+    int rc = cli->values.diff
+                 ? inspect_sum(store, cli->values.parent, &options, source, &inspection)
+                 : dor_inspect(source->images[0].image, &options, &inspection);
     if (rc == 0)
         rc = take_inspection(cli, inspection, source);
     dor_inspection_free(inspection);

@@ -16,16 +16,17 @@
 #include <dormouse/image.h>
 #include <dormouse/inspect.h>
 
-/* An image, and the run of its data that was looked at last. */
+/* An image, and what was seen of its holes last: from hole_first a hole, then a run of data. */
 struct cli_source_image {
     struct dor_image *image;
-    uint64_t data_first, data_end;
+    uint64_t hole_first, data_first, data_end;
 };
 
 struct cli_source {
     struct cli_source_image images[CLI_LIST_MAX];
     size_t image_count;
     struct dor_page_source pages;
+    struct dor_snapshot *parent;                    /* of diffs, while they are inspected */
     uint8_t *region_types, *page_classes, *dropped; /* NULL when not known */
     char kernel[128];                               /* of the guest; "" when not found */
     enum dor_inspect_tier tier;
@@ -38,8 +39,8 @@ struct cli_source {
 DOR_MUST_CHECK int cli_source_open(const struct cli *cli, struct cli_source *ret);
 
 /*
- * Look into the image, unless --no-inspect; STORE is for the parent of diffs, whose classes are
- * taken over. With --drop-free, free pages are marked as dropped where that is safe.
+ * Look into the image, unless --no-inspect; of diffs into what they make of their parent, which is
+ * read from STORE. With --drop-free, free pages are marked as dropped where that is safe.
  */
 DOR_MUST_CHECK int
 cli_source_inspect(const struct cli *cli, struct dor_store *store, struct cli_source *source);

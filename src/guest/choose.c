@@ -54,7 +54,7 @@ try_note(struct guest_look *look, size_t which)
 
 /* Make the look's memory that of layout WHICH. */
 static int
-set_layout(struct guest_look *look, size_t which)
+make_memory(struct guest_look *look, size_t which)
 {
     struct guest_layout layout;
     guest_memory_fini(&look->memory);
@@ -65,6 +65,14 @@ set_layout(struct guest_look *look, size_t which)
         return rc;
     rc = guest_memory_init(&look->memory, layout.ranges, layout.range_count);
     guest_layout_fini(&layout);
+    return rc;
+}
+
+static int
+set_layout(struct guest_look *look, size_t which)
+{
+    int rc = make_memory(look, which);
+    look->memory.pager = look->pager;
     return rc;
 }
 
@@ -93,7 +101,7 @@ guest_choose_kernel(struct guest_look *look)
     struct choice best = {0};
     int rc = try_all(look, &best);
     if (rc == 0 && best.score == 0) {
-        guest_survey_scan_notes(&look->survey, look->info);
+        guest_survey_scan_notes(&look->survey, look->pager, look->info);
         rc = try_all(look, &best);
     }
     if (rc == 0 && best.score == 0) {

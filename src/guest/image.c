@@ -302,3 +302,11 @@ dor_image_read(
         page_count -= count;
     }
 }
+
+const uint8_t *
+dor_image_page(const struct dor_image *image, uint64_t page_index)
+{
+    dor_assert(page_index < image->info.page_count);
+    const struct dor_image_range *range = &image->ranges[find_range(image, page_index)];
+    return range->data + (page_index - range->first_page) * DOR_PAGE_BYTES;
+}

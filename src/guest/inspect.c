@@ -241,7 +241,7 @@ look_at_image(struct guest_look *look, const struct dor_image *image)
         look->pages[row].process = UINT32_MAX;
         look->pages[row].file = UINT32_MAX;
     }
-    int rc = guest_survey_make(image, info, &look->survey);
+    int rc = guest_survey_make(image, look->pager, info, &look->survey);
     if (rc != 0)
         return rc;
     if (info->process)
@@ -277,6 +277,9 @@ give_ranges(const struct guest_look *look, struct inspection *inspection)
                                           .address = range->first_pfn << DOR_PAGE_SHIFT,
                                           .data = range->data,
                                       };
+        /* The pager's mapping ends with the inspection. */
+        if (look->pager != NULL)
+            inspection->ranges[i].data = NULL;
     }
     inspection->result.ranges = inspection->ranges;
     inspection->result.range_count = count;
@@ -307,9 +310,9 @@ give_result(struct guest_look *look, struct dor_inspection **ret)
     return 0;
 }
 
-int
-guest_inspect(
-    const struct dor_image *image, const struct dor_image_info *info,
+static int
+look_into(
+    const struct dor_image *image, struct guest_pager *pager, const struct dor_image_info *info,
     const struct dor_inspect *options, struct dor_inspection **ret)
 {
     static const struct dor_inspect none = {0};
@@ -317,6 +320,7 @@ guest_inspect(
     if (look == NULL)
         return DOR_E_NO_MEMORY;
     look->info = info;
+    look->pager = pager;
     look->options = options == NULL ? &none : options;
     look->processes.row_bytes = sizeof(struct dor_inspect_process);
     look->mappings.row_bytes = sizeof(struct dor_inspect_mapping);
@@ -324,10 +328,46 @@ guest_inspect(
     look->insides.row_bytes = sizeof(struct guest_process);
     guest_profile_init(&look->profile);
     int rc = look_at_image(look, image);
+    if (rc == 0 && pager != NULL)
+        rc = guest_pager_error(pager);
     if (rc == 0)
         rc = give_result(look, ret);
     guest_look_fini(look);
     base_free(look);
+    return rc;
+}
+
+int
+guest_inspect(
+    const struct dor_image *image, const struct dor_image_info *info,
+    const struct dor_inspect *options, struct dor_inspection **ret)
+{
+    return look_into(image, NULL, info, options, ret);
+}
+
+int
+guest_inspect_pages(
+    const struct dor_image_info *info, const struct dor_inspect_pages *pages,
+    const struct dor_inspect *options, struct dor_inspection **ret)
+{
+    struct guest_pager pager;
+    if (pages->source->page_count != info->page_count)
+        return dor_fail(DOR_E_USAGE, "the pages to look into are not as many as the image has");
+    AUTO_FREE struct dor_image_range *ranges = base_array(info->range_count, sizeof ranges[0]);
+    if (ranges == NULL)
+        return DOR_E_NO_MEMORY;
+    int rc = guest_pager_open(&pager, pages);
+    if (rc != 0)
+        return rc;
+    struct dor_image_info layout = *info;
+    layout.ranges = ranges;
+    layout.diff = false;
+    for (size_t i = 0; i < info->range_count; i++) {
+        ranges[i] = info->ranges[i];
+        ranges[i].data = pager.bytes + ranges[i].first_page * DOR_PAGE_BYTES;
+    }
+    rc = look_into(NULL, &pager, &layout, options, ret);
+    guest_pager_close(&pager);
     return rc;
 }
 
@@ -337,6 +377,14 @@ dor_inspect(
     struct dor_inspection **ret)
 {
     return guest_inspect(image, dor_image_info(image), inspect, ret);
+}
+
+int
+dor_inspect_pages(
+    const struct dor_inspect_pages *pages, const struct dor_inspect *inspect,
+    struct dor_inspection **ret)
+{
+    return guest_inspect_pages(dor_image_info(pages->image), pages, inspect, ret);
 }
 
 void

@@ -11,9 +11,16 @@
 
 #include <dormouse/inspect.h>
 
+#include "guest/pager.h"
+
 /* IMAGE tells the holes and may be NULL; OPTIONS may be NULL. */
 DOR_MUST_CHECK int guest_inspect(
     const struct dor_image *image, const struct dor_image_info *info,
+    const struct dor_inspect *options, struct dor_inspection **ret);
+
+/* dor_inspect_pages() of pages that lie as INFO says. */
+DOR_MUST_CHECK int guest_inspect_pages(
+    const struct dor_image_info *info, const struct dor_inspect_pages *pages,
     const struct dor_inspect *options, struct dor_inspection **ret);
 
 #endif

@@ -43,6 +43,7 @@ struct guest_process {
 struct guest_look {
     const struct dor_image_info *info;
     const struct dor_inspect *options;
+    struct guest_pager *pager; /* NULL when all of the memory is mapped */
     struct guest_memory memory;
     struct guest_survey survey;
     struct guest_kernel kernel;

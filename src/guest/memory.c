@@ -115,7 +115,8 @@ guest_memory_at(const struct guest_memory *memory, uint64_t address, size_t size
     uint64_t offset = address - (range->first_pfn << DOR_PAGE_SHIFT);
     if (size_bytes > (range->page_count << DOR_PAGE_SHIFT) - offset)
         return NULL;
-    return range->data + offset;
+    const uint8_t *data = range->data + offset;
+    return guest_memory_bring(memory, data, size_bytes) ? data : NULL;
 }
 
 bool

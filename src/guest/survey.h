@@ -5,7 +5,7 @@
  *
  * Ownership:  a survey owns its bits.
  * Threads:    any.
- * Errors:     DOR_E_NO_MEMORY, and what dor_image_next_data() says.
+ * Errors:     DOR_E_NO_MEMORY, and what dor_image_next_data() or a pager's source says.
  */
 #ifndef DOR_GUEST_SURVEY_H
 #define DOR_GUEST_SURVEY_H
@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 #include <dormouse/image.h>
+
+#include "guest/pager.h"
 
 /* So many that a process cannot easily hide the kernel's note behind its own. */
 enum { GUEST_NOTES_MAX = 256 };
@@ -30,6 +32,7 @@ struct guest_survey {
     uint64_t row_count, zero_count;
     struct guest_note_place notes[GUEST_NOTES_MAX]; /* by row; the first so many */
     size_t note_count;
+    bool known_note; /* one of them is in a page that a pager knows */
 };
 
 static inline bool
@@ -42,14 +45,18 @@ guest_survey_is_zero(const struct guest_survey *survey, uint64_t row)
 bool guest_page_is_zero(const uint8_t *page);
 
 /*
- * Look at the pages of INFO. IMAGE, which tells the holes, may be NULL: then all is data. Notes are
- * found at the beginning of a page, where Linux since 4.13 keeps its own.
+ * Look at the pages of INFO. Their holes are told by IMAGE or, when it is not NULL, by PAGER; where
+ * both are NULL all is data. Notes are found at the beginning of a page, where Linux since 4.13 keeps
+ * its own. Of pages that a pager brings, only those are read that nothing is known of, or where a
+ * kernel may keep a note. What cannot be brought counts as zero; the pager has the error.
  */
 DOR_MUST_CHECK int guest_survey_make(
-    const struct dor_image *image, const struct dor_image_info *info, struct guest_survey *ret);
+    const struct dor_image *image, struct guest_pager *pager, const struct dor_image_info *info,
+    struct guest_survey *ret);
 void guest_survey_fini(struct guest_survey *survey);
 
 /* Forget the notes and look for them at every fourth byte of every page that is not zero. */
-void guest_survey_scan_notes(struct guest_survey *survey, const struct dor_image_info *info);
+void guest_survey_scan_notes(
+    struct guest_survey *survey, struct guest_pager *pager, const struct dor_image_info *info);
 
 #endif

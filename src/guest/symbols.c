@@ -27,6 +27,7 @@ enum {
 };
 
 struct kallsyms {
+    const struct guest_memory *memory;
     const uint8_t *names, *names_end;
     const uint8_t *offsets;
     uint32_t count;
@@ -85,6 +86,7 @@ open_table(const struct guest_kernel *kernel, struct kallsyms *table)
     const struct guest_range *range = guest_memory_range(
         kernel->memory, guest_kernel_physical(kernel, names) >> DOR_PAGE_SHIFT);
     table->names_end = range->data + (range->page_count << DOR_PAGE_SHIFT);
+    table->memory = kernel->memory;
     return open_tokens(kernel, table);
 }
 
@@ -94,12 +96,13 @@ next_name(
     const struct kallsyms *table, const uint8_t **at, char name[NAME_BYTES_MAX], size_t *ret)
 {
     const uint8_t *p = *at;
-    if (table->names_end - p < 2)
+    if (table->names_end - p < 2 || !guest_memory_bring(table->memory, p, 2))
         return false;
     size_t length = *p++;
     if ((length & 0x80) != 0)
         length = (length & 0x7f) | (size_t)*p++ << 7;
-    if ((size_t)(table->names_end - p) < length)
+    if ((size_t)(table->names_end - p) < length ||
+        !guest_memory_bring(table->memory, p, length))
         return false;
     size_t used = 0;
     for (const uint8_t *end = p + length; p < end; p++) {

@@ -334,6 +334,15 @@ guess_process(struct guest_look *look, uint64_t pfn)
     return 0;
 }
 
+/* Whether the page of ROW may be a process's top table, by its class. */
+static bool
+may_be_top(const struct guest_look *look, uint64_t row)
+{
+    uint8_t page_class = look->pages[row].page_class;
+    return (page_class == DOR_CLASS_KERNEL_DATA || page_class == DOR_CLASS_PAGE_TABLE) &&
+           !guest_survey_is_zero(&look->survey, row);
+}
+
 int
 guest_tasks_guess(struct guest_look *look)
 {
@@ -344,13 +353,12 @@ guest_tasks_guess(struct guest_look *look)
     for (size_t i = 0; i < look->memory.range_count; i++) {
         const struct guest_range *range = &look->memory.ranges[i];
         for (uint64_t page = 0; page < range->page_count; page++) {
-            const uint8_t *table = range->data + (page << DOR_PAGE_SHIFT);
-            uint64_t row = range->first_row + page;
             uint64_t pfn = range->first_pfn + page;
-            uint8_t page_class = look->pages[row].page_class;
-            if ((page_class != DOR_CLASS_KERNEL_DATA && page_class != DOR_CLASS_PAGE_TABLE) ||
-                guest_survey_is_zero(&look->survey, row) || pfn == top >> DOR_PAGE_SHIFT ||
-                !has_kernel_half(table, kernel) || !has_user_half(table))
+            if (pfn == top >> DOR_PAGE_SHIFT || !may_be_top(look, range->first_row + page))
+                continue;
+            const uint8_t *table =
+                guest_memory_at(&look->memory, pfn << DOR_PAGE_SHIFT, DOR_PAGE_BYTES);
+            if (table == NULL || !has_kernel_half(table, kernel) || !has_user_half(table))
                 continue;
             int rc = look->processes.count < PGDS_MAX ? guess_process(look, pfn) : 0;
             if (rc != 0)

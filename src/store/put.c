@@ -374,6 +374,16 @@ sample_page(struct job *job, uint64_t page, size_t slot)
     return err;
 }
 
+/* In a diff a page without data is known, for it is the parent's. */
+static void
+count_inherited(struct job *job, uint64_t page)
+{
+    if (!job->put->diff || store_place_kind(job->parent.places[page]) == DOR_PAGE_ZERO)
+        return;
+    job->sample_count++;
+    job->known_count++;
+}
+
 static int
 sample_pages(struct job *job)
 {
@@ -387,8 +397,10 @@ sample_pages(struct job *job)
             err = next_data(job, page, &first, &end);
         if (err != 0)
             return err;
-        if (page < first || page >= end)
+        if (page < first || page >= end) {
+            count_inherited(job, page);
             continue;
+        }
         uint8_t *bytes = job->window + slot * DOR_PAGE_BYTES;
         err = job->source.read(job->source.context, page, 1, bytes);
         if (err == 0 && !chunk_kernels()->page_is_zero(bytes) && !match_roots_know(job, bytes))

@@ -190,6 +190,94 @@ dor_snapshot_read_page(struct dor_snapshot *snapshot, uint64_t page_index, void 
     return 0;
 }
 
+/* Pages on their way to the caller's memory. */
+struct page_reader {
+    uint8_t *pages;
+    uint64_t first_page, failed_page;
+};
+
+static int
+visit_read(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
+{
+    struct page_reader *reader = context;
+    (void)place;
+    if (page == NULL) {
+        reader->failed_page = tag;
+        return base_err_record()->code;
+    }
+    memcpy(reader->pages + (tag - reader->first_page) * DOR_PAGE_BYTES, page, DOR_PAGE_BYTES);
+    return 0;
+}
+
+/*
+ * The pages FIRST ... END - 1 as items: those stored from the beginning on, *RET_STORED of them, and
+ * references from *RET_REFERENCES up to the end.
+ */
+static void
+sort_items(
+    const struct store_recipe *recipe, uint64_t first, uint64_t end,
+    struct store_fetch_item *items, size_t *ret_stored, size_t *ret_references)
+{
+    size_t stored = 0;
+    size_t references = end - first;
+    for (uint64_t i = first; i < end; i++)
+        if (store_place_is_stored(recipe->places[i]))
+            items[stored++] = (struct store_fetch_item){recipe->places[i], i};
+        else if (store_place_is_reference(recipe->places[i]))
+            items[--references] = (struct store_fetch_item){recipe->places[i], i};
+    *ret_stored = stored;
+    *ret_references = references;
+}
+
+static int
+read_items(
+    struct dor_snapshot *snapshot, size_t page_count, struct store_fetch_item *items,
+    struct page_reader *reader)
+{
+    size_t stored;
+    size_t references;
+    sort_items(
+        &snapshot->recipe, reader->first_page, reader->first_page + page_count, items, &stored,
+        &references);
+    reader->failed_page = UINT64_MAX;
+    int err = store_fetch(snapshot->store, snapshot->domain, items, stored, visit_read, reader);
+    if (err == 0)
+        err = store_root_fetch(
+            snapshot->store, items + references, page_count - references, visit_read, reader);
+    return err;
+}
+
+static int
+wrap_page(const struct dor_snapshot *snapshot, int err, uint64_t page)
+{
+    return err == 0 || page == UINT64_MAX
+               ? err
+               : dor_fail_wrap(
+                     "snapshot %s: page %llu", snapshot->info.name, (unsigned long long)page);
+}
+
+int
+dor_snapshot_read_pages(
+    struct dor_snapshot *snapshot, uint64_t first_page, size_t page_count, void *pages)
+{
+    struct page_reader reader = {.pages = pages, .first_page = first_page};
+    if (first_page > snapshot->recipe.page_count ||
+        page_count > snapshot->recipe.page_count - first_page)
+        return dor_fail(
+            DOR_E_USAGE, "snapshot %s has %llu pages", snapshot->info.name,
+            (unsigned long long)snapshot->recipe.page_count);
+    AUTO_FREE struct store_fetch_item *items = base_array(page_count, sizeof *items);
+    if (items == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < page_count; i++)
+        if (store_place_kind(snapshot->recipe.places[first_page + i]) == DOR_PAGE_ZERO)
+            memset(reader.pages + i * DOR_PAGE_BYTES, 0, DOR_PAGE_BYTES);
+    int err = read_items(snapshot, page_count, items, &reader);
+    if (err == DOR_E_CORRUPT && catch_up(snapshot))
+        err = read_items(snapshot, page_count, items, &reader);
+    return wrap_page(snapshot, err, reader.failed_page);
+}
+
 /* ------------------------------------------------------------------ the whole image */
 
 /*
@@ -259,15 +347,10 @@ static int
 write_batch(
     struct image_writer *writer, uint64_t first, uint64_t end, struct store_fetch_item *items)
 {
-    const struct store_recipe *recipe = &writer->snapshot->recipe;
     struct dor_store *store = writer->snapshot->store;
-    size_t count = 0;
-    size_t references = end - first; /* they fill the items from their end on */
-    for (uint64_t i = first; i < end; i++)
-        if (store_place_is_stored(recipe->places[i]))
-            items[count++] = (struct store_fetch_item){recipe->places[i], i};
-        else if (store_place_is_reference(recipe->places[i]))
-            items[--references] = (struct store_fetch_item){recipe->places[i], i};
+    size_t count;
+    size_t references;
+    sort_items(&writer->snapshot->recipe, first, end, items, &count, &references);
     writer->failed_page = UINT64_MAX;
     int err = store_fetch_into(
         store, writer->snapshot->domain, items, count, &writer->arena, visit_page, writer);
@@ -289,11 +372,7 @@ write_batch_surely(
         writer->page_count = 0;
         err = write_batch(writer, first, end, items);
     }
-    if (err != 0 && writer->failed_page != UINT64_MAX)
-        return dor_fail_wrap(
-            "snapshot %s: page %llu", writer->snapshot->info.name,
-            (unsigned long long)writer->failed_page);
-    return err;
+    return wrap_page(writer->snapshot, err, writer->failed_page);
 }
 
 static int

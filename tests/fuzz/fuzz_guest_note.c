@@ -24,9 +24,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
     const struct dor_image_range range = {.page_count = pages, .data = memory};
     const struct dor_image_info info = {
         .page_count = pages, .ranges = &range, .range_count = 1};
-    if (guest_survey_make(NULL, &info, &survey) != 0)
+    if (guest_survey_make(NULL, NULL, &info, &survey) != 0)
         return 0;
-    guest_survey_scan_notes(&survey, &info);
+    guest_survey_scan_notes(&survey, NULL, &info);
     for (size_t i = 0; i < survey.note_count; i++) {
         struct guest_note note;
         uint64_t number;

@@ -136,7 +136,7 @@ find_places(struct target *target)
     for (uint64_t row = 0; row < inspection->page_count; row++)
         if (inspection->pages[row].page_class == DOR_CLASS_PAGE_TABLE)
             add_page(&target->tables, row);
-    if (guest_survey_make(NULL, &target->info, &look.survey) != 0 ||
+    if (guest_survey_make(NULL, NULL, &target->info, &look.survey) != 0 ||
         guest_choose_kernel(&look) != 0 || !look.has_kernel ||
         guest_profile_load(options.profile_directory, inspection->build_id, &look.profile) != 0)
         bail("%s", dor_err_message());

@@ -33,11 +33,11 @@ test_survey(void)
     put_note((size_t)5 * 4096 + 1000, "OSRELEASE=b\n", 12);
     put_note((size_t)8 * 4096 - 16, "OSRELEASE=c\n", 12);
     bytes[9 * 4096 + 4095] = 1;
-    is_ok(guest_survey_make(NULL, &info, &survey), "survey");
+    is_ok(guest_survey_make(NULL, NULL, &info, &survey), "survey");
     is_int(survey.zero_count, PAGES - 5, "zero pages");
     ok(!guest_survey_is_zero(&survey, 9), "a page whose last byte is not zero is not");
     is_int(survey.note_count, 1, "notes at the beginning of a page");
-    guest_survey_scan_notes(&survey, &info);
+    guest_survey_scan_notes(&survey, NULL, &info);
     is_int(survey.note_count, 3, "notes anywhere");
     is_int(survey.notes[2].row, 7, "one across two pages");
     is_int(survey.notes[2].offset, 4096 - 16, "where it begins");
@@ -51,8 +51,8 @@ test_many(void)
     memset(bytes, 0, sizeof bytes);
     for (size_t i = 0; i < 1000; i++)
         put_note(i * 64, "OSRELEASE=a\n", 12);
-    is_ok(guest_survey_make(NULL, &info, &survey), "a thousand notes");
-    guest_survey_scan_notes(&survey, &info);
+    is_ok(guest_survey_make(NULL, NULL, &info, &survey), "a thousand notes");
+    guest_survey_scan_notes(&survey, NULL, &info);
     is_int(survey.note_count, GUEST_NOTES_MAX, "are too many");
     guest_survey_fini(&survey);
 }
