@@ -32,6 +32,13 @@ read_pages(struct dor_store *store)
 }
 
 static int
+read_runs(struct dor_store *store)
+{
+    int got = compare_runs(store, "b", &images[1], 37);
+    return got == 1 ? 0 : got == 0 ? 1 : got;
+}
+
+static int
 read_sidecar(struct dor_store *store)
 {
     struct dor_snapshot *snapshot;
@@ -127,6 +134,7 @@ static const struct trial {
     const char *name;
     int (*run)(struct dor_store *store);
 } trials[] = {
+    {"runs", read_runs},
     {"get", read_whole},       {"pages", read_pages}, {"sidecar", read_sidecar},
     {"classes", read_classes}, {"frame", read_frame}, {"list", list},
     {"explain", explain},      {"stat", stat_store},  {"check", check},
