@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include <dormouse/err.h>
 
@@ -119,13 +120,43 @@ struct dor_page_source {
     void *context;
 };
 
+/* Where pages are given to, in any order; the functions return 0 or a negative enum dor_errno. */
+struct dor_page_sink {
+    /* May be NULL: then all are. Asked of each page that is not zero, perhaps more than once. */
+    bool (*wants)(void *context, uint64_t page_index);
+    /* PAGE_COUNT neighbours, at most DOR_SINK_PAGES_MAX, each a piece of 4096 bytes of its own. */
+    int (*write)(
+        void *context, uint64_t first_page, const struct iovec *pages, size_t page_count);
+    void *context;
+};
+
+enum { DOR_SINK_PAGES_MAX = 64 };
+
 /*
- * Write the files of FRAME (as in dor_image_info) to PATH, a file or a folder as the frame says:
- * byte for byte what was opened; an empty frame is one raw file. All is written and synced as
- * PATH.part before it gets its name; what a killed writer left there is removed. A regular file at
- * PATH is replaced, a folder there must be empty (DOR_E_EXISTS), anything else is DOR_E_USAGE.
+ * Begin to write the files of FRAME (as in dor_image_info), of a row of PAGE_COUNT pages, to PATH,
+ * a file or a folder as the frame says: byte for byte what was opened; an empty frame is one raw
+ * file. FRAME must stay until the writer is closed. All is written and synced as PATH.part before
+ * it gets its name; what a killed writer left there is removed. A regular file at PATH is
+ * replaced, a folder there must be empty (DOR_E_EXISTS), anything else is DOR_E_USAGE.
  * DOR_E_CORRUPT: not a frame, or not one of this row.
  */
+struct dor_frame_writer;
+DOR_PUBLIC DOR_MUST_CHECK int dor_frame_writer_open(
+    const void *frame, size_t frame_bytes, const char *path, uint64_t page_count,
+    struct dor_frame_writer **ret);
+/*
+ * Write pages, as to a sink: in any order, and those that are not added are holes. The same page
+ * may be added again.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_frame_writer_add(
+    struct dor_frame_writer *writer, uint64_t first_page, const struct iovec *pages,
+    size_t page_count);
+/* Give the files their name; they are on the disk when this returns 0. Then only close is left. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_frame_writer_finish(struct dor_frame_writer *writer);
+/* What is not finished is removed. Keeps this thread's last error. */
+DOR_PUBLIC void dor_frame_writer_close(struct dor_frame_writer *writer);
+
+/* All of it at once, with the pages of SOURCE. */
 DOR_PUBLIC DOR_MUST_CHECK int dor_frame_write(
     const void *frame, size_t frame_bytes, const char *path,
     const struct dor_page_source *source);

@@ -147,8 +147,9 @@ struct dor_inspect_pages {
     /* May be NULL. Where the page lies in memory already (with the source's context), or NULL. */
     const uint8_t *(*find)(void *context, uint64_t page_index);
     /*
-     * NULL, or for each page a class that is not DOR_CLASS_UNKNOWN when the page has had this class,
-     * still has the bytes of then, and they are not all zero: it need not be read to be counted.
+     * NULL, or for each page a class that is not DOR_CLASS_UNKNOWN when the page has had this
+     * class, still has the bytes of then, and they are not all zero: it need not be read to be
+     * counted.
      */
     const uint8_t *known;
 };

@@ -216,6 +216,14 @@ dor_snapshot_read_frame(struct dor_snapshot *snapshot, void **ret_data, size_t *
 DOR_PUBLIC bool dor_snapshot_same_page(
     const struct dor_snapshot *left, const struct dor_snapshot *right, uint64_t page_index);
 /*
+ * The pages that are not zero, verified, to SINK, in the order of their storage, some neighbours
+ * together. After a gc has moved files meanwhile, pages may be written again. SINK must not use
+ * this snapshot's store.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_write_pages(
+    struct dor_snapshot *snapshot, const struct dor_page_sink *sink, dor_progress_fn *progress,
+    void *progress_context);
+/*
  * The whole image, verified, to the empty file FD: zero pages become holes. Not synced.
  * On an error the file holds no wrong bytes, only missing ones.
  */

@@ -7,8 +7,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/size.h"
 #include "cli/cli.h"
+#include "cli/framed.h"
 #include "cli/json.h"
 #include "cli/newfile.h"
 #include "cli/progress.h"
@@ -20,14 +20,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* Everything that one get writes. */
 struct output {
     struct cli_newfile image; /* a row of pages and nothing else */
-    bool framed;              /* or files that dor_frame_write() has put in place */
+    bool framed;              /* or files that are in place already */
     struct cli_newfile *sidecars;
     size_t sidecar_count;
     char (*sidecar_paths)[PATH_MAX];
@@ -76,150 +75,19 @@ write_image(const struct cli *cli, struct dor_snapshot *snapshot, struct output 
     return rc == 0 ? 0 : dor_fail_wrap("%s to %s", cli->args[0], cli->values.output);
 }
 
-/* ------------------------------------------------------------------ frames and diffs */
-
-/* A snapshot's pages in a file without a name, for who reads them in another order than get. */
-struct scratch {
-    int fd;
-    uint64_t page_count;
-    struct dor_snapshot *snapshot, *from; /* for a diff: the snapshot it is from */
-    uint8_t page[DOR_PAGE_BYTES];
-    uint8_t from_page[DOR_PAGE_BYTES];
-};
-
-static int
-read_scratch(void *context, uint64_t first_page, size_t page_count, void *pages)
-{
-    const struct scratch *scratch = context;
-    int rc = cli_stop_check();
-    return rc != 0 ? rc
-                   : base_file_pread(
-                         scratch->fd, pages, page_count * DOR_PAGE_BYTES,
-                         first_page * DOR_PAGE_BYTES, "the pages");
-}
-
-/* Stored differently, a page may still be the same. */
-static int
-differs(struct scratch *scratch, uint64_t page, bool *ret)
-{
-    *ret = !dor_snapshot_same_page(scratch->snapshot, scratch->from, page);
-    if (!*ret)
-        return 0;
-    int rc = dor_snapshot_read_page(scratch->from, page, scratch->from_page);
-    if (rc == 0)
-        rc = read_scratch(scratch, page, 1, scratch->page);
-    *ret = memcmp(scratch->page, scratch->from_page, DOR_PAGE_BYTES) != 0;
-    return rc;
-}
-
-/* The next run of pages that differ from the other snapshot's. */
-static int
-next_different(void *context, uint64_t page, uint64_t *ret_first, uint64_t *ret_end)
-{
-    struct scratch *scratch = context;
-    bool different = false;
-    int rc = 0;
-    for (; rc == 0 && page < scratch->page_count; page++) {
-        rc = differs(scratch, page, &different);
-        if (different)
-            break;
-    }
-    *ret_first = page;
-    while (rc == 0 && different && page < scratch->page_count) {
-        page++;
-        if (page < scratch->page_count)
-            rc = differs(scratch, page, &different);
-    }
-    *ret_end = page;
-    return rc;
-}
-
-/* A file without a name beside PATH, or in memory where that cannot be. */
-static int
-open_scratch(const char *path, int *ret)
-{
-    char directory[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t bytes = slash == NULL ? 0 : (size_t)(slash - path) + 1;
-    if (bytes >= sizeof directory)
-        return dor_fail(DOR_E_USAGE, "-o %s: the path is too long", path);
-    memcpy(directory, path, bytes);
-    directory[bytes] = '\0';
-    int fd =
-        open(bytes == 0 ? "." : directory, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (fd < 0)
-        fd = memfd_create("dormouse pages", MFD_CLOEXEC);
-    if (fd < 0)
-        return dor_fail_errno(errno, "-o %s: cannot make a file for its pages", path);
-    *ret = fd;
-    return 0;
-}
-
-/* Write the files of FRAME, or with FROM a diff. */
-static int
-write_files(
-    const struct cli *cli, struct dor_snapshot *snapshot, struct dor_snapshot *from,
-    const void *frame, size_t frame_bytes)
-{
-    AUTO_PROGRESS struct cli_progress progress;
-    AUTO_CLOSE int fd = -1;
-    const char *path = cli->values.output;
-    const struct dor_snapshot_info *info = dor_snapshot_info(snapshot);
-    cli_progress_init(&progress, cli, info->name);
-    int rc = open_scratch(path, &fd);
-    if (rc == 0)
-        rc = dor_snapshot_write_image(snapshot, fd, cli_progress_update, &progress);
-    if (rc != 0)
-        return rc;
-    struct scratch scratch = {
-        .fd = fd,
-        .page_count = info->logical_bytes / DOR_PAGE_BYTES,
-        .snapshot = snapshot,
-        .from = from};
-    const struct dor_page_source source = {
-        .page_count = scratch.page_count,
-        .read = read_scratch,
-        .next_data = from == NULL ? NULL : next_different,
-        .context = &scratch};
-    return dor_frame_write(frame, frame_bytes, path, &source);
-}
-
-static int
-open_from(
-    const struct cli *cli, struct dor_store *store, const struct dor_snapshot *snapshot,
-    struct dor_snapshot **ret)
-{
-    const char *name = cli->values.diff_from;
-    AUTO_SNAPSHOT struct dor_snapshot *from = NULL;
-    int rc = dor_snapshot_open(store, name, &from);
-    if (rc != 0)
-        return rc;
-    if (dor_snapshot_info(from)->logical_bytes != dor_snapshot_info(snapshot)->logical_bytes)
-        return dor_fail(
-            DOR_E_USAGE, "--diff-from %s: it has another size than %s", name, cli->args[0]);
-    *ret = from;
-    from = NULL;
-    return 0;
-}
-
 /* The image in the format it was put in. */
 static int
-write_output(
-    const struct cli *cli, struct dor_store *store, struct dor_snapshot *snapshot,
-    struct output *output)
+write_output(const struct cli *cli, struct dor_snapshot *snapshot, struct output *output)
 {
-    AUTO_SNAPSHOT struct dor_snapshot *from = NULL;
     AUTO_FREE void *frame = NULL;
     size_t frame_bytes = 0;
     int rc = dor_snapshot_read_frame(snapshot, &frame, &frame_bytes);
     if (rc == DOR_E_NOT_FOUND)
         rc = 0;
-    if (rc == 0 && cli->values.diff_from != NULL)
-        rc = open_from(cli, store, snapshot, &from);
     if (rc != 0)
         return rc;
-    output->framed = frame != NULL || from != NULL;
-    return output->framed ? write_files(cli, snapshot, from, frame, frame_bytes)
+    output->framed = frame != NULL || cli->values.diff_from != NULL;
+    return output->framed ? cli_framed_write(cli, snapshot, frame, frame_bytes)
                           : write_image(cli, snapshot, output);
 }
 
@@ -351,7 +219,7 @@ cli_get_run(const struct cli *cli)
     if (rc != 0)
         return rc;
     cli_stop_catch();
-    rc = write_output(cli, store, snapshot, &output);
+    rc = write_output(cli, snapshot, &output);
     if (rc == 0 && cli->values.sidecars_directory != NULL)
         rc = write_sidecars(snapshot, cli->values.sidecars_directory, &output);
     if (rc == 0)

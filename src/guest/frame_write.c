@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * frame_write.c - dor_frame_write(): the files of a frame, put in place as a whole.
+ * frame_write.c - the files of a frame, put in place as a whole.
  *
- *     file:    PATH.part --write, sync--> --rename--> PATH --sync the directory-->
+ *     file:    PATH.part --sync--> --rename--> PATH --sync the directory-->
  *     folder:  PATH.part/ made, each file in it written and synced, itself synced, then the same
+ *
+ * All files are made first, with everything in them that is no page. Pages come in any order, each
+ * straight to its place; a store gives them in the order in which it has them.
  *
  * Invariants:
  *  1. Nothing has the final name before everything is on the disk. A killed writer leaves at most
@@ -11,8 +14,8 @@
  *  2. The frame was validated in whole before the first file is made, so its names are plain
  *     names. Files are made with O_EXCL inside a folder of ours, so nothing that is there already
  *     is followed or overwritten.
- *  3. Zero bytes are never written: a new file is cut to its size and reads as zeros where nothing
- *     is written. Only pages of a source that names its data are written even if zero.
+ *  3. A new file is cut to its size and reads as zeros where nothing is written: only what was
+ *     given is written, be it zero.
  *
  * What it does not do: owners and times. The mode passes the umask, as for any new file.
  */
@@ -21,6 +24,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "guest/frame.h"
+#include "guest/frame_runs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,178 +33,315 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BATCH_PAGES = 256 };
-
-struct writer {
-    const struct dor_page_source *source;
-    uint8_t *pages;                          /* BATCH_PAGES of them */
-    const struct guest_frame_reader *reader; /* NULL for an empty frame */
-    const char *path;
-    char part[PATH_MAX]; /* PATH.part */
-    bool folder;
-    int dirfd; /* of the folder PATH.part, or AT_FDCWD */
-    int fd;    /* of the open file */
-    char name[GUEST_FRAME_NAME_BYTES_MAX + 1];
-    const char *file; /* what to call the open file, for the system and for people */
-    uint64_t offset;  /* in it */
+enum {
+    BATCH_PAGES = 64,
+    OPEN_FILES =
+        16, /* at a time; images have one or two files of pages, CRIU's one a process */
+    OWN_MODE = 0600, /* also that of an empty frame's file: memory holds secrets */
+    MODE_BITS = 0777
 };
 
-/* ------------------------------------------------------------------ pages */
+struct file {
+    const uint8_t *name; /* in the frame */
+    uint64_t size_bytes;
+    size_t name_bytes;
+    unsigned mode;
+    bool has_pages;
+};
 
-static bool
-is_zero_page(const uint8_t *page)
+/* A file that is open, at the place of its number. */
+struct slot {
+    int fd; /* -1: none */
+    uint32_t file;
+};
+
+struct dor_frame_writer {
+    struct guest_frame_reader reader; /* at the first op; not used for an empty frame */
+    bool empty;                       /* the frame: one raw file */
+    bool folder;
+    bool begun; /* what is in PART is ours */
+    uint64_t page_count;
+    char path[PATH_MAX];
+    char part[PATH_MAX]; /* PATH.part */
+    int dirfd;           /* of the folder PATH.part, or AT_FDCWD */
+    struct file *files;
+    uint32_t file_count;
+    struct slot slots[OPEN_FILES];
+    struct guest_frame_runs runs;
+};
+
+/* ------------------------------------------------------------------ files */
+
+/* The name of FILE relative to the writer's folder; BUF is for it. */
+static const char *
+name_of(
+    const struct dor_frame_writer *writer, uint32_t file,
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1])
 {
-    return page[0] == 0 && memcmp(page, page + 1, DOR_PAGE_BYTES - 1) == 0;
+    if (!writer->folder)
+        return writer->part;
+    memcpy(buf, writer->files[file].name, writer->files[file].name_bytes);
+    buf[writer->files[file].name_bytes] = '\0';
+    return buf;
 }
 
-/* Write the pages of the batch that are not zero, neighbours together. */
-static int
-write_nonzero(const struct writer *writer, size_t page_count, uint64_t offset)
+static void
+close_slot(struct slot *slot)
 {
+    base_auto_close(&slot->fd);
+    slot->fd = -1;
+}
+
+/* Files are made so that we may open them again; what their mode does not have is taken away at last. */
+static int
+set_mode(const struct dor_frame_writer *writer, uint32_t file, int fd)
+{
+    unsigned extra = OWN_MODE & ~writer->files[file].mode;
+    struct stat status;
+    if (extra == 0)
+        return 0;
+    if (fstat(fd, &status) != 0 || fchmod(fd, status.st_mode & ~extra & MODE_BITS) != 0)
+        return dor_fail_errno(errno, "%s: cannot set its permissions", writer->part);
+    return 0;
+}
+
+/* A descriptor of FILE, opened with FLAGS if it is not open. */
+static int
+open_file(struct dor_frame_writer *writer, uint32_t file, int flags, unsigned mode, int *ret)
+{
+    struct slot *slot = &writer->slots[file % OPEN_FILES];
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    if (slot->fd < 0 || slot->file != file) {
+        close_slot(slot);
+        int rc = base_file_open(
+            writer->dirfd, name_of(writer, file, buf), O_RDWR | O_NOFOLLOW | flags, mode,
+            &slot->fd);
+        if (rc != 0)
+            return rc;
+        slot->file = file;
+    }
+    *ret = slot->fd;
+    return 0;
+}
+
+/* Wait for FILE to be on the disk: also what was written through a descriptor closed since. */
+static int
+sync_file(struct dor_frame_writer *writer, uint32_t file)
+{
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    int fd = -1;
+    int rc = open_file(writer, file, 0, 0, &fd);
+    if (rc == 0)
+        rc = set_mode(writer, file, fd);
+    if (rc == 0)
+        rc = base_file_sync(fd, name_of(writer, file, buf));
+    if (rc == 0)
+        close_slot(&writer->slots[file % OPEN_FILES]);
+    return rc;
+}
+
+/* Make file number FILE, all zeros. */
+static int
+make_file(struct dor_frame_writer *writer, uint32_t file)
+{
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    int fd = -1;
+    int rc =
+        open_file(writer, file, O_CREAT | O_EXCL, writer->files[file].mode | OWN_MODE, &fd);
+    return rc != 0 ? rc
+                   : base_file_truncate(
+                         fd, writer->files[file].size_bytes, name_of(writer, file, buf));
+}
+
+/* The file that OP begins; a file without pages is complete when the next one begins. */
+static int
+begin_file(struct dor_frame_writer *writer, const struct guest_frame_op *op)
+{
+    uint32_t file = writer->file_count;
+    if (file > 0 && !writer->files[file - 1].has_pages) {
+        int rc = sync_file(writer, file - 1);
+        if (rc != 0)
+            return rc;
+    }
+    writer->files[writer->file_count++] = (struct file){
+        .name = op->data,
+        .name_bytes = (size_t)op->count,
+        .size_bytes = op->file_bytes,
+        .mode = op->mode};
+    return make_file(writer, file);
+}
+
+static int
+write_literal(struct dor_frame_writer *writer, const struct guest_frame_op *op, uint64_t offset)
+{
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    int fd = -1;
+    uint32_t file = writer->file_count - 1;
+    int rc = open_file(writer, file, 0, 0, &fd);
+    return rc != 0 ? rc
+                   : base_file_pwrite(
+                         fd, op->data, (size_t)op->count, offset, name_of(writer, file, buf));
+}
+
+static int
+add_run(struct dor_frame_writer *writer, const struct guest_frame_op *op, uint64_t offset)
+{
+    const struct guest_frame_run run = {
+        .first_page = op->first_page,
+        .page_count = op->count,
+        .offset = offset,
+        .file = writer->file_count - 1};
+    writer->files[run.file].has_pages = true;
+    return guest_frame_runs_add(&writer->runs, &run);
+}
+
+/* Make the files of the frame and learn where pages go. */
+static int
+make_files(struct dor_frame_writer *writer)
+{
+    struct guest_frame_reader reader = writer->reader;
+    struct guest_frame_op op;
+    uint64_t offset = 0;
     int rc = 0;
-    for (size_t at = 0; rc == 0 && at < page_count;) {
-        size_t end = at;
-        while (end < page_count && !is_zero_page(writer->pages + end * DOR_PAGE_BYTES))
-            end++;
-        if (end > at)
-            rc = base_file_pwrite(
-                writer->fd, writer->pages + at * DOR_PAGE_BYTES, (end - at) * DOR_PAGE_BYTES,
-                offset + at * DOR_PAGE_BYTES, writer->file);
-        at = end > at ? end : at + 1;
+    for (guest_frame_next(&reader, &op);
+         rc == 0 && op.kind != GUEST_FRAME_RANGE && op.kind != GUEST_FRAME_END;
+         guest_frame_next(&reader, &op)) {
+        if (op.kind == GUEST_FRAME_FILE) {
+            rc = begin_file(writer, &op);
+            offset = 0;
+            continue;
+        }
+        if (op.kind == GUEST_FRAME_LITERAL)
+            rc = write_literal(writer, &op, offset);
+        else if (op.kind == GUEST_FRAME_PAGES)
+            rc = add_run(writer, &op, offset);
+        offset += op.kind == GUEST_FRAME_PAGES ? op.count * DOR_PAGE_BYTES : op.count;
     }
     return rc;
 }
 
-/* Write PAGE_COUNT pages, all of them data, to OFFSET of the file. */
+/* The file of an empty frame. */
 static int
-write_data(
-    const struct writer *writer, uint64_t first_page, uint64_t page_count, uint64_t offset)
+make_raw(struct dor_frame_writer *writer)
 {
-    int rc = 0;
-    while (rc == 0 && page_count > 0) {
-        size_t batch = (size_t)base_min_u64(page_count, BATCH_PAGES);
-        rc = writer->source->read(writer->source->context, first_page, batch, writer->pages);
-        if (rc != 0)
-            return rc;
-        if (writer->source->next_data == NULL)
-            rc = write_nonzero(writer, batch, offset);
-        else
-            rc = base_file_pwrite(
-                writer->fd, writer->pages, batch * DOR_PAGE_BYTES, offset, writer->file);
-        first_page += batch;
-        page_count -= batch;
+    const struct guest_frame_op file = {
+        .mode = OWN_MODE, .file_bytes = writer->page_count * DOR_PAGE_BYTES};
+    const struct guest_frame_op pages = {.count = writer->page_count};
+    int rc = begin_file(writer, &file);
+    return rc == 0 ? add_run(writer, &pages, 0) : rc;
+}
+
+/* ------------------------------------------------------------------ pages */
+
+/* Write COUNT pages, which are neighbours in RUN, at their place in it. */
+static int
+write_run(
+    struct dor_frame_writer *writer, const struct guest_frame_run *run, uint64_t first_page,
+    const struct iovec *pages, size_t count)
+{
+    struct iovec pieces[BATCH_PAGES];
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    int fd = -1;
+    uint64_t offset = run->offset + (first_page - run->first_page) * DOR_PAGE_BYTES;
+    int rc = open_file(writer, run->file, 0, 0, &fd);
+    while (rc == 0 && count > 0) {
+        size_t batch = base_min_size(count, BATCH_PAGES);
+        memcpy(pieces, pages, batch * sizeof pieces[0]);
+        rc = base_file_pwritev(fd, pieces, batch, offset, name_of(writer, run->file, buf));
+        pages += batch;
+        count -= batch;
         offset += batch * DOR_PAGE_BYTES;
     }
     return rc;
 }
 
-/* Write those of the pages that the source has data for. */
-static int
-write_pages(const struct writer *writer, uint64_t first_page, uint64_t page_count)
+int
+dor_frame_writer_add(
+    struct dor_frame_writer *writer, uint64_t first_page, const struct iovec *pages,
+    size_t page_count)
 {
-    const struct dor_page_source *source = writer->source;
+    const struct guest_frame_run *run = guest_frame_runs_find(&writer->runs, first_page);
+    const struct guest_frame_run *last = writer->runs.places.rows + writer->runs.places.count;
     uint64_t end = first_page + page_count;
-    uint64_t at = first_page;
-    int rc = 0;
-    while (rc == 0 && at < end) {
-        uint64_t data = at;
-        uint64_t data_end = end;
-        if (source->next_data != NULL)
-            rc = source->next_data(source->context, at, &data, &data_end);
+    dor_assert(
+        first_page <= writer->page_count && page_count <= writer->page_count - first_page);
+    for (; run < last && run->first_page < end; run++) {
+        uint64_t from = base_max_u64(first_page, run->first_page);
+        uint64_t to = base_min_u64(end, run->first_page + run->page_count);
+        int rc = write_run(writer, run, from, pages + (from - first_page), (size_t)(to - from));
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Copy to AGAIN what is written at PLACE, data alone, of the pages FROM ... TO - 1 of both. */
+static int
+copy_pages(
+    struct dor_frame_writer *writer, const struct guest_frame_run *place,
+    const struct guest_frame_run *again, uint64_t from, uint64_t to, uint8_t *pages)
+{
+    char buf[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    uint64_t offset = place->offset + (from - place->first_page) * DOR_PAGE_BYTES;
+    uint64_t end = offset + (to - from) * DOR_PAGE_BYTES;
+    uint64_t distance = again->offset + (from - again->first_page) * DOR_PAGE_BYTES - offset;
+    while (offset < end) {
+        uint64_t data;
+        uint64_t data_end;
+        int fd = -1;
+        int rc = open_file(writer, place->file, 0, 0, &fd);
+        if (rc == 0)
+            rc = base_file_next_data(fd, offset, end, &data, &data_end);
         if (rc != 0 || data >= end)
-            break;
-        dor_assert(data >= at && data_end > data);
-        data_end = base_min_u64(data_end, end);
-        rc = write_data(
-            writer, data, data_end - data,
-            writer->offset + (data - first_page) * DOR_PAGE_BYTES);
-        at = data_end;
+            return rc;
+        size_t bytes = (size_t)base_min_u64(data_end - data, BATCH_PAGES * DOR_PAGE_BYTES);
+        rc = base_file_pread(fd, pages, bytes, data, name_of(writer, place->file, buf));
+        if (rc == 0)
+            rc = open_file(writer, again->file, 0, 0, &fd);
+        if (rc == 0)
+            rc = base_file_pwrite(
+                fd, pages, bytes, data + distance, name_of(writer, again->file, buf));
+        if (rc != 0)
+            return rc;
+        offset = data + bytes;
     }
-    return rc;
+    return 0;
 }
 
-/* ------------------------------------------------------------------ files */
-
+/* Pages that the frame has in more than one place. */
 static int
-open_file(struct writer *writer, const struct guest_frame_op *op)
+write_again(struct dor_frame_writer *writer)
 {
-    if (writer->folder) {
-        dor_assert(op->data != NULL);
-        memcpy(writer->name, op->data, op->count);
-        writer->name[op->count] = '\0';
-        writer->file = writer->name;
+    const struct guest_frame_list *again = &writer->runs.again;
+    AUTO_FREE uint8_t *pages = again->count == 0 ? NULL : base_alloc_pages(BATCH_PAGES);
+    if (again->count > 0 && pages == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < again->count; i++) {
+        const struct guest_frame_run *run = &again->rows[i];
+        uint64_t end = run->first_page + run->page_count;
+        for (uint64_t page = run->first_page; page < end;) {
+            const struct guest_frame_run *place = guest_frame_runs_find(&writer->runs, page);
+            uint64_t to = base_min_u64(end, place->first_page + place->page_count);
+            int rc = copy_pages(writer, place, run, page, to, pages);
+            if (rc != 0)
+                return rc;
+            page = to;
+        }
     }
-    int rc = base_file_open(
-        writer->dirfd, writer->file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, op->mode,
-        &writer->fd);
-    if (rc == 0)
-        rc = base_file_truncate(writer->fd, op->file_bytes, writer->file);
-    writer->offset = 0;
-    return rc;
-}
-
-static int
-close_file(struct writer *writer)
-{
-    int rc = writer->fd < 0 ? 0 : base_file_sync(writer->fd, writer->file);
-    base_auto_close(&writer->fd);
-    writer->fd = -1;
-    return rc;
-}
-
-static int
-write_op(struct writer *writer, const struct guest_frame_op *op)
-{
-    int rc = 0;
-    if (op->kind == GUEST_FRAME_FILE) {
-        rc = close_file(writer);
-        return rc == 0 ? open_file(writer, op) : rc;
-    }
-    if (op->kind == GUEST_FRAME_LITERAL)
-        rc = base_file_pwrite(
-            writer->fd, op->data, (size_t)op->count, writer->offset, writer->file);
-    else if (op->kind == GUEST_FRAME_PAGES)
-        rc = write_pages(writer, op->first_page, op->count);
-    writer->offset += op->kind == GUEST_FRAME_PAGES ? op->count * DOR_PAGE_BYTES : op->count;
-    return rc;
-}
-
-static int
-write_files(struct writer *writer, struct guest_frame_reader reader)
-{
-    struct guest_frame_op op;
-    int rc = 0;
-    for (guest_frame_next(&reader, &op);
-         rc == 0 && op.kind != GUEST_FRAME_RANGE && op.kind != GUEST_FRAME_END;
-         guest_frame_next(&reader, &op))
-        rc = write_op(writer, &op);
-    return rc == 0 ? close_file(writer) : rc;
-}
-
-/* The file of an empty frame. */
-static int
-write_raw(struct writer *writer)
-{
-    enum { PLAIN_MODE = 0600 }; /* memory holds secrets */
-    struct guest_frame_op file = {
-        .mode = PLAIN_MODE, .file_bytes = writer->source->page_count * DOR_PAGE_BYTES};
-    int rc = open_file(writer, &file);
-    if (rc == 0)
-        rc = write_pages(writer, 0, writer->source->page_count);
-    return rc == 0 ? close_file(writer) : rc;
+    return 0;
 }
 
 /* ------------------------------------------------------------------ names */
 
 /* Whether NAME is one of the frame's files. */
 static bool
-is_ours(const struct writer *writer, const char *name)
+is_ours(const struct dor_frame_writer *writer, const char *name)
 {
     struct guest_frame_op op;
     struct guest_frame_reader reader;
-    if (writer->reader == NULL)
+    if (writer->empty)
         return false;
-    reader = *writer->reader;
+    reader = writer->reader;
     for (guest_frame_next(&reader, &op); op.kind != GUEST_FRAME_END;
          guest_frame_next(&reader, &op))
         if (op.kind == GUEST_FRAME_FILE && op.count == strlen(name) &&
@@ -210,7 +351,7 @@ is_ours(const struct writer *writer, const char *name)
 }
 
 struct removal {
-    const struct writer *writer;
+    const struct dor_frame_writer *writer;
     int dirfd;
 };
 
@@ -227,7 +368,7 @@ remove_entry(const char *name, void *arg)
 
 /* Remove what a killed writer left, or what this one leaves after an error. */
 static int
-remove_part(const struct writer *writer)
+remove_part(const struct dor_frame_writer *writer)
 {
     AUTO_CLOSE int dir = -1;
     struct stat status;
@@ -245,7 +386,7 @@ remove_part(const struct writer *writer)
 
 /* Whether PATH may get its new content. An empty folder is found to be one by the rename. */
 static int
-check_target(const struct writer *writer)
+check_target(const struct dor_frame_writer *writer)
 {
     struct stat status;
     if (writer->path[0] == '\0')
@@ -261,15 +402,16 @@ check_target(const struct writer *writer)
 }
 
 static int
-make_part(struct writer *writer, const char *path)
+make_part(struct dor_frame_writer *writer)
 {
-    int length = snprintf(writer->part, sizeof writer->part, "%s", path);
+    int length = snprintf(writer->part, sizeof writer->part, "%s", writer->path);
     while (length > 1 && length < PATH_MAX && writer->part[length - 1] == '/')
         length--;
     if (length < 0 || (size_t)length + sizeof ".part" > sizeof writer->part)
-        return dor_fail(DOR_E_USAGE, "%.64s...: the path is too long", path);
+        return dor_fail(DOR_E_USAGE, "%.64s...: the path is too long", writer->path);
     memcpy(writer->part + length, ".part", sizeof ".part");
     int rc = remove_part(writer);
+    writer->begun = rc == 0;
     if (rc != 0 || !writer->folder)
         return rc;
     rc = base_dir_make(AT_FDCWD, writer->part, S_IRWXU);
@@ -281,7 +423,7 @@ make_part(struct writer *writer, const char *path)
 
 /* The directory that PATH is in: its new name must last. */
 static int
-sync_parent(const struct writer *writer)
+sync_parent(const struct dor_frame_writer *writer)
 {
     AUTO_CLOSE int dir = -1;
     char parent[PATH_MAX];
@@ -296,33 +438,161 @@ sync_parent(const struct writer *writer)
 }
 
 static int
-put_in_place(struct writer *writer)
+put_in_place(struct dor_frame_writer *writer)
 {
     int rc = writer->folder ? base_dir_sync(writer->dirfd, writer->part) : 0;
     if (rc == 0)
         rc = base_file_rename(AT_FDCWD, writer->part, writer->path);
-    return rc == 0 ? sync_parent(writer) : rc;
+    if (rc != 0)
+        return rc;
+    writer->begun = false;
+    return sync_parent(writer);
 }
 
 /* ------------------------------------------------------------------ the whole */
 
 static int
-write_all(struct writer *writer)
+begin(struct dor_frame_writer *writer, const char *path, uint64_t file_count)
 {
+    if (snprintf(writer->path, sizeof writer->path, "%s", path) >= (int)sizeof writer->path)
+        return dor_fail(DOR_E_USAGE, "%.64s...: the path is too long", path);
+    writer->files = base_array((size_t)file_count, sizeof writer->files[0]);
+    if (writer->files == NULL)
+        return DOR_E_NO_MEMORY;
     int rc = check_target(writer);
     if (rc == 0)
-        rc = make_part(writer, writer->path);
-    if (rc != 0)
+        rc = make_part(writer);
+    if (rc == 0)
+        rc = writer->empty ? make_raw(writer) : make_files(writer);
+    return rc == 0 ? guest_frame_runs_sort(&writer->runs) : rc;
+}
+
+int
+dor_frame_writer_open(
+    const void *frame, size_t frame_bytes, const char *path, uint64_t page_count,
+    struct dor_frame_writer **ret)
+{
+    struct dor_frame_info info = {.file_count = 1};
+    if (page_count == 0 || page_count > GUEST_FRAME_PAGES_MAX)
+        return dor_fail(
+            DOR_E_USAGE, "an image of %" PRIu64 " pages cannot be written", page_count);
+    struct dor_frame_writer *writer = base_zalloc(sizeof *writer);
+    if (writer == NULL)
+        return DOR_E_NO_MEMORY;
+    writer->empty = frame_bytes == 0;
+    writer->page_count = page_count;
+    writer->dirfd = AT_FDCWD;
+    for (size_t i = 0; i < OPEN_FILES; i++)
+        writer->slots[i].fd = -1;
+    int rc = writer->empty
+                 ? 0
+                 : guest_frame_open(frame, frame_bytes, page_count, &writer->reader, &info);
+    writer->folder = info.folder;
+    if (rc == 0)
+        rc = begin(writer, path, info.file_count);
+    if (rc != 0) {
+        dor_frame_writer_close(writer);
         return rc;
-    rc = writer->reader == NULL ? write_raw(writer) : write_files(writer, *writer->reader);
-    if (rc == 0)
-        rc = put_in_place(writer);
-    if (rc == 0)
-        return 0;
+    }
+    *ret = writer;
+    return 0;
+}
+
+int
+dor_frame_writer_finish(struct dor_frame_writer *writer)
+{
+    int rc = write_again(writer);
+    for (uint32_t i = 0; rc == 0 && i < writer->file_count; i++)
+        if (writer->files[i].has_pages || i + 1 == writer->file_count)
+            rc = sync_file(writer, i);
+    return rc == 0 ? put_in_place(writer) : rc;
+}
+
+void
+dor_frame_writer_close(struct dor_frame_writer *writer)
+{
+    if (writer == NULL)
+        return;
     /* The words of the first error are those to keep. */
     struct base_err first = *base_err_record();
-    if (remove_part(writer) != 0)
-        base_err_load(&first);
+    for (size_t i = 0; i < OPEN_FILES; i++)
+        close_slot(&writer->slots[i]);
+    if (writer->begun)
+        (void)!remove_part(writer);
+    base_err_load(&first);
+    if (writer->dirfd >= 0)
+        base_auto_close(&writer->dirfd);
+    guest_frame_runs_fini(&writer->runs);
+    base_free(writer->files);
+    base_free(writer);
+}
+
+/* ------------------------------------------------------------------ from a source */
+
+static bool
+is_zero_page(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, DOR_PAGE_BYTES - 1) == 0;
+}
+
+/* Add the pages of a batch, those that are zero only with ZEROS too. */
+static int
+add_batch(
+    struct dor_frame_writer *writer, uint64_t first_page, size_t count, uint8_t *pages,
+    bool zeros)
+{
+    struct iovec pieces[BATCH_PAGES];
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < count;) {
+        size_t run = 0;
+        for (uint8_t *page = pages + at * DOR_PAGE_BYTES;
+             at + run < count && (zeros || !is_zero_page(page)); page += DOR_PAGE_BYTES)
+            pieces[run++] = (struct iovec){page, DOR_PAGE_BYTES};
+        if (run > 0)
+            rc = dor_frame_writer_add(writer, first_page + at, pieces, run);
+        at += base_max_size(run, 1);
+    }
+    return rc;
+}
+
+/* Add what SOURCE has of the pages FIRST ... END - 1, of which all are data. */
+static int
+add_data(
+    struct dor_frame_writer *writer, const struct dor_page_source *source, uint64_t first,
+    uint64_t end, uint8_t *pages)
+{
+    int rc = 0;
+    while (rc == 0 && first < end) {
+        size_t batch = (size_t)base_min_u64(end - first, BATCH_PAGES);
+        rc = source->read(source->context, first, batch, pages);
+        if (rc == 0)
+            rc = add_batch(writer, first, batch, pages, source->next_data != NULL);
+        first += batch;
+    }
+    return rc;
+}
+
+/* Add those pages of RUN that the source has data for. */
+static int
+add_pages(
+    struct dor_frame_writer *writer, const struct dor_page_source *source,
+    const struct guest_frame_run *run, uint8_t *pages)
+{
+    uint64_t end = run->first_page + run->page_count;
+    uint64_t at = run->first_page;
+    int rc = 0;
+    while (rc == 0 && at < end) {
+        uint64_t data = at;
+        uint64_t data_end = end;
+        if (source->next_data != NULL)
+            rc = source->next_data(source->context, at, &data, &data_end);
+        if (rc != 0 || data >= end)
+            break;
+        dor_assert(data >= at && data_end > data);
+        data_end = base_min_u64(data_end, end);
+        rc = add_data(writer, source, data, data_end, pages);
+        at = data_end;
+    }
     return rc;
 }
 
@@ -331,27 +601,15 @@ dor_frame_write(
     const void *frame, size_t frame_bytes, const char *path,
     const struct dor_page_source *source)
 {
-    struct guest_frame_reader reader;
-    struct dor_frame_info info = {0};
-    struct writer writer = {
-        .source = source, .path = path, .dirfd = AT_FDCWD, .fd = -1, .file = writer.part};
-    if (source->page_count == 0 || source->page_count > GUEST_FRAME_PAGES_MAX)
-        return dor_fail(
-            DOR_E_USAGE, "an image of %" PRIu64 " pages cannot be written", source->page_count);
-    int rc = frame_bytes == 0
-                 ? 0
-                 : guest_frame_open(frame, frame_bytes, source->page_count, &reader, &info);
-    if (rc != 0)
-        return rc;
+    struct dor_frame_writer *writer = NULL;
     AUTO_FREE uint8_t *pages = base_alloc_pages(BATCH_PAGES);
     if (pages == NULL)
         return DOR_E_NO_MEMORY;
-    writer.pages = pages;
-    writer.folder = info.folder;
-    writer.reader = frame_bytes == 0 ? NULL : &reader;
-    rc = write_all(&writer);
-    base_auto_close(&writer.fd);
-    if (writer.dirfd >= 0)
-        base_auto_close(&writer.dirfd);
+    int rc = dor_frame_writer_open(frame, frame_bytes, path, source->page_count, &writer);
+    for (size_t i = 0; rc == 0 && i < writer->runs.places.count; i++)
+        rc = add_pages(writer, source, &writer->runs.places.rows[i], pages);
+    if (rc == 0)
+        rc = dor_frame_writer_finish(writer);
+    dor_frame_writer_close(writer);
     return rc;
 }

@@ -25,7 +25,6 @@
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
 #define OUT_PAGES   2048  /* at most, brought in order together */
 #define ARENA_BYTES ((768u << 10) + STORE_GROUP_BYTES_MAX) /* what is used stays in the cache */
-#define RUN_PAGES   64                                     /* neighbours written together */
 
 struct dor_snapshot {
     struct dor_store *store;
@@ -210,21 +209,28 @@ visit_read(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
 }
 
 /*
- * The pages FIRST ... END - 1 as items: those stored from the beginning on, *RET_STORED of them, and
- * references from *RET_REFERENCES up to the end.
+ * The pages FIRST ... END - 1 that SINK wants, or all, as items: those stored from the beginning
+ * on, *RET_STORED of them, and references from *RET_REFERENCES up to the end. Zero pages are none.
  */
 static void
 sort_items(
     const struct store_recipe *recipe, uint64_t first, uint64_t end,
-    struct store_fetch_item *items, size_t *ret_stored, size_t *ret_references)
+    const struct dor_page_sink *sink, struct store_fetch_item *items, size_t *ret_stored,
+    size_t *ret_references)
 {
+    bool choosy = sink != NULL && sink->wants != NULL;
     size_t stored = 0;
     size_t references = end - first;
-    for (uint64_t i = first; i < end; i++)
-        if (store_place_is_stored(recipe->places[i]))
-            items[stored++] = (struct store_fetch_item){recipe->places[i], i};
-        else if (store_place_is_reference(recipe->places[i]))
-            items[--references] = (struct store_fetch_item){recipe->places[i], i};
+    for (uint64_t i = first; i < end; i++) {
+        uint64_t place = recipe->places[i];
+        if (store_place_kind(place) == DOR_PAGE_ZERO ||
+            (choosy && !sink->wants(sink->context, i)))
+            continue;
+        if (store_place_is_reference(place))
+            items[--references] = (struct store_fetch_item){place, i};
+        else
+            items[stored++] = (struct store_fetch_item){place, i};
+    }
     *ret_stored = stored;
     *ret_references = references;
 }
@@ -237,8 +243,8 @@ read_items(
     size_t stored;
     size_t references;
     sort_items(
-        &snapshot->recipe, reader->first_page, reader->first_page + page_count, items, &stored,
-        &references);
+        &snapshot->recipe, reader->first_page, reader->first_page + page_count, NULL, items,
+        &stored, &references);
     reader->failed_page = UINT64_MAX;
     int err = store_fetch(snapshot->store, snapshot->domain, items, stored, visit_read, reader);
     if (err == 0)
@@ -287,7 +293,7 @@ dor_snapshot_read_pages(
  */
 struct image_writer {
     struct dor_snapshot *snapshot;
-    int fd;
+    const struct dor_page_sink *sink;
     uint64_t failed_page;
     size_t page_count;          /* waiting in the arena */
     struct base_sort_row *rows; /* of each: page of the image, offset in the arena */
@@ -298,7 +304,7 @@ static int
 flush_pages(void *context)
 {
     struct image_writer *writer = context;
-    struct iovec pieces[RUN_PAGES];
+    struct iovec pieces[DOR_SINK_PAGES_MAX];
     size_t count = writer->page_count;
     const struct base_sort_row *rows =
         base_sort_rows(writer->rows, writer->rows + OUT_PAGES, count);
@@ -306,10 +312,10 @@ flush_pages(void *context)
     for (size_t i = 0; i < count;) {
         size_t run = 0;
         uint64_t first_page = rows[i].key;
-        for (; run < RUN_PAGES && i < count && rows[i].key == first_page + run; run++, i++)
+        for (; run < DOR_SINK_PAGES_MAX && i < count && rows[i].key == first_page + run;
+             run++, i++)
             pieces[run] = (struct iovec){writer->arena.bytes + rows[i].index, DOR_PAGE_BYTES};
-        int err = base_file_pwritev(
-            writer->fd, pieces, run, first_page * DOR_PAGE_BYTES, "the image");
+        int err = writer->sink->write(writer->sink->context, first_page, pieces, run);
         if (err != 0)
             return err;
     }
@@ -350,7 +356,7 @@ write_batch(
     struct dor_store *store = writer->snapshot->store;
     size_t count;
     size_t references;
-    sort_items(&writer->snapshot->recipe, first, end, items, &count, &references);
+    sort_items(&writer->snapshot->recipe, first, end, writer->sink, items, &count, &references);
     writer->failed_page = UINT64_MAX;
     int err = store_fetch_into(
         store, writer->snapshot->domain, items, count, &writer->arena, visit_page, writer);
@@ -394,17 +400,10 @@ write_batches(
 }
 
 int
-dor_snapshot_write_image(
-    struct dor_snapshot *snapshot, int fd, dor_progress_fn *progress, void *progress_context)
+dor_snapshot_write_pages(
+    struct dor_snapshot *snapshot, const struct dor_page_sink *sink, dor_progress_fn *progress,
+    void *progress_context)
 {
-    uint64_t size_bytes = 0;
-    int err = base_file_size(fd, "the image", &size_bytes);
-    if (err == 0 && size_bytes != 0)
-        err = dor_fail(DOR_E_USAGE, "the image must be written to an empty file");
-    if (err == 0)
-        err = base_file_truncate(fd, snapshot->info.logical_bytes, "the image");
-    if (err != 0)
-        return err;
     AUTO_FREE uint8_t *arena = base_alloc(ARENA_BYTES);
     AUTO_FREE struct base_sort_row *rows = base_array(OUT_PAGES, 2 * sizeof *rows);
     AUTO_FREE struct store_fetch_item *items =
@@ -413,13 +412,37 @@ dor_snapshot_write_image(
         return DOR_E_NO_MEMORY;
     struct image_writer writer = {
         .snapshot = snapshot,
-        .fd = fd,
+        .sink = sink,
         .rows = rows,
         .arena = {arena, ARENA_BYTES, flush_pages}};
-    err = write_batches(&writer, items, progress, progress_context);
+    int err = write_batches(&writer, items, progress, progress_context);
     if (err == 0)
         set_woken(snapshot);
     return err;
+}
+
+static int
+write_to_file(void *context, uint64_t first_page, const struct iovec *pages, size_t page_count)
+{
+    struct iovec pieces[DOR_SINK_PAGES_MAX];
+    memcpy(pieces, pages, page_count * sizeof pieces[0]);
+    return base_file_pwritev(
+        *(const int *)context, pieces, page_count, first_page * DOR_PAGE_BYTES, "the image");
+}
+
+int
+dor_snapshot_write_image(
+    struct dor_snapshot *snapshot, int fd, dor_progress_fn *progress, void *progress_context)
+{
+    uint64_t size_bytes = 0;
+    const struct dor_page_sink sink = {.write = write_to_file, .context = &fd};
+    int err = base_file_size(fd, "the image", &size_bytes);
+    if (err == 0 && size_bytes != 0)
+        err = dor_fail(DOR_E_USAGE, "the image must be written to an empty file");
+    if (err == 0)
+        err = base_file_truncate(fd, snapshot->info.logical_bytes, "the image");
+    return err == 0 ? dor_snapshot_write_pages(snapshot, &sink, progress, progress_context)
+                    : err;
 }
 
 /* ------------------------------------------------------------------ sidecars */
@@ -524,8 +547,11 @@ bool
 dor_snapshot_same_page(
     const struct dor_snapshot *left, const struct dor_snapshot *right, uint64_t page_index)
 {
-    return left->store == right->store && left->domain == right->domain &&
-           page_index < left->recipe.page_count && page_index < right->recipe.page_count &&
+    return memcmp(
+               left->store->catalog->uuid, right->store->catalog->uuid,
+               sizeof left->store->catalog->uuid) == 0 &&
+           left->domain == right->domain && page_index < left->recipe.page_count &&
+           page_index < right->recipe.page_count &&
            left->recipe.places[page_index] == right->recipe.places[page_index];
 }
 
