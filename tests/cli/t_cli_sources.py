@@ -143,8 +143,28 @@ def test_lists():
     is_(said["pages_by_class"], None, "classes of an image that was not inspected are not known")
 
 
+def test_damaged():
+    """A framed image whose pages are damaged is not got in part."""
+    damaged = str(work / "damaged")
+    prepare("init", store=damaged)
+    prepare("put", "core", write("damaged.core", make_core(full)), store=damaged)
+    segment = max(pathlib.Path(damaged).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    segment.write_bytes(data)
+    folder = work / "out"
+    folder.mkdir()
+    refuses(CORRUPT, segment.name, "a core with a damaged page", "get", "core", "-o", str(folder / "core"), store=damaged)
+    is_(left_in(folder), [], "leaves no file")
+    (folder / "core").write_bytes(b"old")
+    refuses(CORRUPT, segment.name, "over an older file", "get", "core", "-o", str(folder / "core"), store=damaged)
+    holds(folder / "core", b"old", "leaves that one")
+    is_(left_in(folder), ["core"], "and no other")
+
+
 says("init", "init", store=store)
 test_core()
+test_damaged()
 test_diff_from(test_diffs())
 test_drop_free()
 test_lists()
