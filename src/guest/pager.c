@@ -22,10 +22,13 @@ guest_pager_open(struct guest_pager *pager, const struct dor_inspect_pages *page
     *pager = (struct guest_pager){.pages = pages};
     if (!base_mul_size((size_t)source->page_count, DOR_PAGE_BYTES, &size_bytes))
         return dor_fail(DOR_E_NO_MEMORY, "an image of so many pages has no room in memory");
-    pager->here_bits =
-        base_array(DIV_ROUND_UP(source->page_count, BLOCK_PAGES * 64), sizeof(uint64_t));
-    if (pager->here_bits == NULL)
+    size_t words = (size_t)DIV_ROUND_UP(source->page_count, BLOCK_PAGES * 64);
+    pager->here_bits = base_array(words, sizeof(uint64_t));
+    pager->kept_bits = base_array(words, sizeof(uint64_t));
+    if (pager->here_bits == NULL || pager->kept_bits == NULL) {
+        guest_pager_close(pager);
         return DOR_E_NO_MEMORY;
+    }
     void *bytes = mmap(
         NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
         -1, 0);
@@ -44,8 +47,10 @@ guest_pager_close(struct guest_pager *pager)
     if (pager->bytes != NULL)
         munmap(pager->bytes, pager->size_bytes);
     base_free(pager->here_bits);
+    base_free(pager->kept_bits);
     pager->bytes = NULL;
     pager->here_bits = NULL;
+    pager->kept_bits = NULL;
 }
 
 /* Read what the source has of the pages FIRST ... END - 1. */
@@ -74,11 +79,23 @@ read_pages(const struct guest_pager *pager, uint64_t first, uint64_t end)
 }
 
 static bool
+has_bit(const uint64_t *bits, uint64_t bit)
+{
+    return (bits[bit / 64] >> bit % 64 & 1) != 0;
+}
+
+static void
+set_bit(uint64_t *bits, uint64_t bit)
+{
+    bits[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+static bool
 bring_block(struct guest_pager *pager, uint64_t block)
 {
     uint64_t first = block * BLOCK_PAGES;
     uint64_t end = base_min_u64(first + BLOCK_PAGES, pager->pages->source->page_count);
-    if ((pager->here_bits[block / 64] >> block % 64 & 1) != 0)
+    if (has_bit(pager->here_bits, block))
         return true;
     if (pager->rc != 0)
         return false;
@@ -87,7 +104,7 @@ bring_block(struct guest_pager *pager, uint64_t block)
         pager->err = *base_err_record();
         return false;
     }
-    pager->here_bits[block / 64] |= UINT64_C(1) << block % 64;
+    set_bit(pager->here_bits, block);
     return true;
 }
 
@@ -100,9 +117,28 @@ guest_pager_bring(struct guest_pager *pager, const uint8_t *data, size_t size_by
         return true;
     uint64_t last = (at + size_bytes - 1) / (BLOCK_PAGES * DOR_PAGE_BYTES);
     for (uint64_t block = at / (BLOCK_PAGES * DOR_PAGE_BYTES); block <= last; block++)
-        if (!bring_block(pager, block))
-            return false;
+        if (!has_bit(pager->kept_bits, block)) {
+            if (!bring_block(pager, block))
+                return false;
+            set_bit(pager->kept_bits, block);
+        }
     return true;
+}
+
+/* Give back the memory of the block that was peeked at last, unless it is kept. */
+static void
+drop_peeked(struct guest_pager *pager)
+{
+    uint64_t block = pager->peeked - 1;
+    uint64_t first = block * BLOCK_PAGES;
+    if (pager->peeked == 0 || has_bit(pager->kept_bits, block))
+        return;
+    uint64_t count = base_min_u64(BLOCK_PAGES, pager->pages->source->page_count - first);
+    /* After an error, which private memory without a file has none of, it would only be kept. */
+    if (madvise(
+            pager->bytes + first * DOR_PAGE_BYTES, (size_t)count * DOR_PAGE_BYTES,
+            MADV_DONTNEED) == 0)
+        pager->here_bits[block / 64] &= ~(UINT64_C(1) << block % 64);
 }
 
 const uint8_t *
@@ -112,8 +148,13 @@ guest_pager_peek(struct guest_pager *pager, uint64_t row)
     const uint8_t *page = pages->find == NULL ? NULL : pages->find(pages->source->context, row);
     if (page != NULL)
         return page;
-    page = pager->bytes + row * DOR_PAGE_BYTES;
-    return guest_pager_bring(pager, page, DOR_PAGE_BYTES) ? page : NULL;
+    uint64_t block = row / BLOCK_PAGES;
+    if (pager->peeked != block + 1)
+        drop_peeked(pager);
+    if (!bring_block(pager, block))
+        return NULL;
+    pager->peeked = block + 1;
+    return pager->bytes + row * DOR_PAGE_BYTES;
 }
 
 int

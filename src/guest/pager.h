@@ -25,6 +25,8 @@ struct guest_pager {
     uint8_t *bytes; /* of all pages; zeros where nothing was brought */
     size_t size_bytes;
     uint64_t *here_bits; /* by block of pages */
+    uint64_t *kept_bits; /* likewise: here until the end */
+    uint64_t peeked;     /* one more than the block that is here and not kept, or 0 */
     int rc;
     struct base_err err; /* words of rc */
 };
@@ -34,10 +36,13 @@ DOR_MUST_CHECK int
 guest_pager_open(struct guest_pager *pager, const struct dor_inspect_pages *pages);
 void guest_pager_close(struct guest_pager *pager);
 
-/* Bring SIZE_BYTES at DATA, which lie in the pager's mapping. */
+/* Bring SIZE_BYTES at DATA, which lie in the pager's mapping, to stay. */
 bool guest_pager_bring(struct guest_pager *pager, const uint8_t *data, size_t size_bytes);
 
-/* The page of ROW to be looked at now: where it lies in memory already, or brought; or NULL. */
+/*
+ * The page of ROW until the next peek, where it lies in memory already or read for that; or NULL. Who
+ * goes through all pages does not fill the memory with them.
+ */
 const uint8_t *guest_pager_peek(struct guest_pager *pager, uint64_t row);
 
 /* 0, or the first error of the source, recorded again. */

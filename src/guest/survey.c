@@ -220,8 +220,9 @@ scan_page(
 {
     uint64_t offset = (row - range->first_page) << DOR_PAGE_SHIFT;
     uint64_t range_bytes = range->page_count << DOR_PAGE_SHIFT;
-    if (!bring(pager, range->data + offset, DOR_PAGE_BYTES) ||
-        !may_hold_name(range->data + offset))
+    const uint8_t *page = pager == NULL ? range->data + offset : guest_pager_peek(pager, row);
+    if (page == NULL || !may_hold_name(page) ||
+        !bring(pager, range->data + offset, DOR_PAGE_BYTES))
         return;
     /* The name may begin in this page and its head in the one before. */
     for (uint64_t name = offset; name < offset + DOR_PAGE_BYTES; name += 4) {

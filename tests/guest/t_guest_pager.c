@@ -124,10 +124,10 @@ test_kind(const struct synth_kind *kind, enum dor_inspect_tier tier, const char 
     is_int(read->range_count, mapped->range_count, "in the same ranges");
     ok(read->ranges[0].data == NULL, "which point nowhere");
     unsigned all = count_read(&memory);
-    unsigned twice = 0;
+    unsigned often = 0;
     for (size_t i = 0; i < SYNTH_PAGES; i++)
-        twice += memory.page_reads[i] > 1;
-    is_int(twice, 0, "no page was read twice");
+        often += memory.page_reads[i] > 2;
+    is_int(often, 0, "no page was read more than twice: in passing, and to stay");
     note_classes(&memory, mapped, known);
     dor_inspection_free(read);
 
