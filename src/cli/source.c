@@ -326,10 +326,9 @@ cli_source_inspect(const struct cli *cli, struct dor_store *store, struct cli_so
         .vmlinux = cli->values.vmlinux,
     };
     struct dor_inspection *inspection = NULL;
-    if (cli->values.drop_free && (cli->values.no_inspect || cli->values.diff))
+    if (cli->values.drop_free && cli->values.no_inspect)
         return dor_fail(
-            DOR_E_USAGE, "--drop-free needs a full image and to look into it; leave out %s",
-            cli->values.diff ? "--diff" : "--no-inspect");
+            DOR_E_USAGE, "--drop-free needs to look into the image; leave out --no-inspect");
     if (cli->values.no_inspect)
         return 0;
     int rc = cli->values.diff

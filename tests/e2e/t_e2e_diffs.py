@@ -4,7 +4,7 @@
 
 A guest and its fork some minutes later: the pages in which they differ make a diff, or two of them one after the
 other. Put with its parent, each gives the snapshot that the fork's whole memory gives: the same bytes, and each page
-of the same class and region type.
+of the same class and region type. So it is when free pages are dropped.
 """
 import sys
 
@@ -70,6 +70,12 @@ for fork in there:
     ok(0 < pages < os.path.getsize(after) // PAGE // 2, f"{fork}: {pages} pages differ")
     check(store, f"{fork}, one diff", after, about(whole), *one)
     check(store, f"{fork}, a chain", after, about(whole), *make_diffs(before, after, 3)[1])
+    dropped = says(f"{fork}: all of it without free pages", "put", "dropped", after, "--parent", BASE, "--drop-free",
+                   store=store)
+    less = work / "less"
+    says(f"{fork}: get that", "get", "dropped", "-o", str(less), store=store)
+    check(store, f"{fork}, a diff without free pages", less, about(dropped), *one, "--drop-free")
+    less.unlink()
     # Whoever did not look into the parent does not know less of the diff.
     says(f"{fork}: put its base unseen", "put", BASE, before, "--no-inspect", "--replace", store=store)
     check(store, f"{fork}, its parent unseen", after, about(whole), *one)

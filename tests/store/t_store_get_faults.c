@@ -135,9 +135,15 @@ static const struct trial {
     int (*run)(struct dor_store *store);
 } trials[] = {
     {"runs", read_runs},
-    {"get", read_whole},       {"pages", read_pages}, {"sidecar", read_sidecar},
-    {"classes", read_classes}, {"frame", read_frame}, {"list", list},
-    {"explain", explain},      {"stat", stat_store},  {"check", check},
+    {"get", read_whole},
+    {"pages", read_pages},
+    {"sidecar", read_sidecar},
+    {"classes", read_classes},
+    {"frame", read_frame},
+    {"list", list},
+    {"explain", explain},
+    {"stat", stat_store},
+    {"check", check},
 };
 
 /* ------------------------------------------------------------------ */
