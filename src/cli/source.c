@@ -334,6 +334,7 @@ cli_source_inspect(const struct cli *cli, struct dor_store *store, struct cli_so
     int rc = cli->values.diff
                  ? inspect_sum(store, cli->values.parent, &options, source, &inspection)
                  : dor_inspect(source->images[0].image, &options, &inspection);
+    dor_assert((rc == 0) == (inspection != NULL));
     if (rc == 0)
         rc = take_inspection(cli, inspection, source);
     dor_inspection_free(inspection);

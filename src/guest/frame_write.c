@@ -80,6 +80,7 @@ name_of(
 {
     if (!writer->folder)
         return writer->part;
+    dor_assert(writer->files[file].name != NULL);
     memcpy(buf, writer->files[file].name, writer->files[file].name_bytes);
     buf[writer->files[file].name_bytes] = '\0';
     return buf;
@@ -606,6 +607,9 @@ dor_frame_write(
     if (pages == NULL)
         return DOR_E_NO_MEMORY;
     int rc = dor_frame_writer_open(frame, frame_bytes, path, source->page_count, &writer);
+    if (rc != 0)
+        return rc;
+    dor_assert(writer != NULL);
     for (size_t i = 0; rc == 0 && i < writer->runs.places.count; i++)
         rc = add_pages(writer, source, &writer->runs.places.rows[i], pages);
     if (rc == 0)

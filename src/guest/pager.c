@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-enum { BLOCK_PAGES = 16 };
+#define BLOCK_PAGES UINT64_C(16)
 
 int
 guest_pager_open(struct guest_pager *pager, const struct dor_inspect_pages *pages)
