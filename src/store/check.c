@@ -168,6 +168,19 @@ visit_patched(void *context, uint64_t tag, uint64_t place, const uint8_t *page)
     return 0;
 }
 
+/*
+ * Whether the base of patch ROW is damaged. The patch may happen to replace just what is damaged,
+ * but a repair keeps no bases whose digests are wrong.
+ */
+static bool
+has_bad_base(
+    const struct checker *checker, const struct store_segment_entry *entry, uint64_t row)
+{
+    return store_usage_has(
+        &checker->bad, entry->stream - STORE_STREAM_PATCH + STORE_STREAM_RAW,
+        entry->loaded->table->bases[row]);
+}
+
 static int
 check_patches(struct checker *checker, const struct store_segment_entry *entry)
 {
@@ -179,10 +192,13 @@ check_patches(struct checker *checker, const struct store_segment_entry *entry)
         return DOR_E_NO_MEMORY;
     for (uint64_t row = 0; row < table->page_count;) {
         size_t count = 0;
-        for (; row < table->page_count && count < BATCH_PAGES; row++)
+        for (; row < table->page_count && count < BATCH_PAGES; row++) {
+            if (has_bad_base(checker, entry, row))
+                store_usage_mark(&checker->bad, stream, table->serials[row]);
             if (!store_usage_has(&checker->bad, stream, table->serials[row]))
                 items[count++] = (struct store_fetch_item){
                     store_stream_place(stream, table->serials[row]), row};
+        }
         int err =
             store_fetch(checker->store, checker->domain, items, count, visit_patched, checker);
         if (err != 0)
