@@ -324,6 +324,7 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_remove(struct dor_store *store, const ch
 
 struct dor_gc {
     bool squeeze;            /* re-pack what was not woken lately at a higher level */
+    bool cluster;            /* store the pages of working sets together first */
     uint64_t squeeze_age_ns; /* lately: woken or put less than this ago */
     uint64_t work_bytes_max; /* stop after rewriting about this much; 0 = no limit */
     dor_progress_fn *progress;
@@ -334,7 +335,8 @@ struct dor_gc_result {
     uint64_t before_bytes, after_bytes;
     uint64_t dead_pages, live_pages;
     uint64_t rewritten_segments;
-    bool complete; /* false: work_bytes_max or progress ended it early; call again */
+    uint64_t clustered_pages; /* stored pages and patches that were moved together */
+    bool complete;            /* false: work_bytes_max or progress ended it early; call again */
 };
 
 /* Give back what no recipe uses. Readers go on; a kill at any point loses nothing. */

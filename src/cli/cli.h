@@ -38,7 +38,7 @@ struct cli_values {
     const char *output, *sidecars_directory, *diff_from;
     const char *by;
 
-    bool map, squeeze, repair;
+    bool map, squeeze, cluster, repair;
     uint64_t older_than_ns; /* CLI_NOT_GIVEN when it was not given, for 0 means something */
     uint64_t max_work_bytes;
 
