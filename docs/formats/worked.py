@@ -7,6 +7,7 @@ documented bytes together to a store, reads that, and has the program read it to
 the program makes now. DORMOUSE is the program (default: $DORMOUSE, then build/dormouse). Prints TAP.
 """
 import ctypes
+import json
 import os
 import pathlib
 import random
@@ -169,6 +170,35 @@ def parse_catalog(data):
     order = [(s["domain"], s["stream"], s["first_serial"]) for s in catalog["segments"]]
     need(order == sorted(order), "segments are not in order")
     return catalog
+
+
+# ---------------------------------------------------------------------- working-set.md
+
+
+def parse_working_set(data, uuid, snapshot_id, page_count):
+    """The wakes it was learnt from, and the pages in the order of need."""
+    magic, store, codec, stored, of, pages, plain, zero, digest = struct.unpack_from("<8s16sIIQQIIQ", data)
+    need(magic == b"DORWSET1" and store == uuid, "not a working set of version 1 of this store")
+    need((of, pages, zero) == (snapshot_id, page_count, 0) and len(data) == 64 + stored, "not of this snapshot")
+    need(digest == xxh3(data[:56]) ^ xxh3(data[64:]), "a working set's checksum is wrong")
+    reader = Reader(decode(codec, data[64:], plain))
+    wakes, count = reader.varints(2)
+    windows, after = [], 0
+    for gap in reader.varints(count):
+        windows.append(after + gap)
+        after = windows[-1] + 1
+    masks = [struct.unpack("<H", reader.take(2))[0] for _ in windows]
+    ranks = [sorted(reader.take(n)) for n in list(reader.take(count))]
+    needed = []
+    for window, mask, rank in zip(windows, masks, ranks):
+        for page in (16 * window + i for i in range(16) if mask >> i & 1):
+            history = reader.take(1)[0]
+            seen, had = history.bit_length() - 1, bin(history).count("1") - 1
+            need(had > 0 and page < page_count, "a page that no wake needed")
+            if 3 * had >= seen:
+                needed.append((rank[(len(rank) - 1) // 2], page))
+    need(reader.left() == 0, "bytes are left over in a working set")
+    return wakes, [page for _, page in sorted(needed)]
 
 
 # ---------------------------------------------------------------------- root.md
@@ -643,16 +673,25 @@ def check_documented(program, folder):
         "they are not"))
     for name, data in files.items():
         (store / name).write_bytes(data)
-    need(set(files) == {"catalog", "seg.00000001", "seg.00000002", "snap.0000000000000001", "snap.0000000000000002"},
+    need(set(files) == {"catalog", "seg.00000001", "seg.00000002", "snap.0000000000000001", "snap.0000000000000002",
+                        "wset.0000000000000001"},
          f"the pages document {sorted(files)}")
     holds("the documented body of the catalog is what its stored bytes decode to", lambda: need(
         catalog_body(files["catalog"]) == body, "they differ"))
     holds("the documented bytes are a store with the two images", same_images, store, EXAMPLE)
     holds("the program finds nothing wrong with them", program.must, store, "check")
+    check_documented_set(program, store, files["wset.0000000000000001"])
     for name, (image, _) in EXAMPLE.items():
         out = folder / f"{name}.out"
         holds(f"the program gets {name} back from them", program.must, store, "get", name, "-o", out)
         ok(out.exists() and out.read_bytes() == image, f"{name} is the image that was put")
+
+
+def check_documented_set(program, store, data):
+    holds("the documented working set has the pages T and P", lambda: need(
+        parse_working_set(data, data[8:24], 1, 4) == (2, [1, 2]), "it has not"))
+    said = json.loads(program.run(store, "--json", "working-set", "show", "first").stdout)
+    ok((said["wakes"], said["runs"]) == (2, [[1, 2]]), "the program says the same", said)
 
 
 def check_documented_root(data):

@@ -234,6 +234,39 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_snapshot_read_sidecar(
     struct dor_snapshot *snapshot, size_t index, char name[DOR_NAME_BYTES_MAX + 1],
     void **ret_data, size_t *ret_size_bytes);
 
+/* ------------------------------------------------------------------ working sets */
+
+/* Pages that a wake needs, one after another in the image. */
+struct dor_working_set_run {
+    uint64_t first_page;
+    uint32_t page_count;
+};
+
+/* What wakes taught: a list of pages beside the snapshot; pages of zeros are not in it. */
+struct dor_working_set {
+    uint64_t wakes; /* that it has learnt from */
+    uint64_t page_count;
+    struct dor_working_set_run *runs; /* in the order of need */
+    size_t run_count;
+    /* Pages by how many of the last wakes needed them: a third on, two thirds on, all. */
+    uint64_t pages_by_share[3];
+    uint64_t candidate_pages; /* needed too seldom to be in it */
+    uint64_t file_bytes;      /* what the list takes in the store */
+};
+
+/*
+ * The working set of snapshot NAME; DOR_E_NOT_FOUND: no such snapshot, or nothing learnt yet;
+ * DOR_E_CORRUPT: its file is damaged, which costs only the lesson.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_working_set_read(struct dor_store *store, const char *name, struct dor_working_set *ret);
+DOR_PUBLIC void dor_working_set_fini(struct dor_working_set *set);
+/*
+ * Forget it: the next wake teaches anew. A handle opened for reading is enough, as wakes learn with
+ * one. DOR_E_NOT_FOUND as above.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_working_set_forget(struct dor_store *store, const char *name);
+
 /* ------------------------------------------------------------------ explain, stat */
 
 struct dor_explain_sharer {
@@ -274,6 +307,7 @@ struct dor_stat {
     uint64_t stored_bytes; /* all files of the store */
     uint64_t segment_bytes, table_bytes, recipe_bytes, catalog_bytes;
     uint64_t roots, root_bytes; /* root images, and what the store keeps of them */
+    uint64_t working_sets, working_set_bytes;
     uint64_t
         index_bytes; /* RAM of the indexes this handle has built, not part of stored_bytes */
     uint64_t pages_by_kind[DOR_PAGE_KINDS]; /* over all snapshots' recipes as they were put */
@@ -290,6 +324,7 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_remove(struct dor_store *store, const ch
 
 struct dor_gc {
     bool squeeze;            /* re-pack what was not woken lately at a higher level */
+    bool cluster;            /* store the pages of working sets together first */
     uint64_t squeeze_age_ns; /* lately: woken or put less than this ago */
     uint64_t work_bytes_max; /* stop after rewriting about this much; 0 = no limit */
     dor_progress_fn *progress;
@@ -300,7 +335,8 @@ struct dor_gc_result {
     uint64_t before_bytes, after_bytes;
     uint64_t dead_pages, live_pages;
     uint64_t rewritten_segments;
-    bool complete; /* false: work_bytes_max or progress ended it early; call again */
+    uint64_t clustered_pages; /* stored pages and patches that were moved together */
+    bool complete;            /* false: work_bytes_max or progress ended it early; call again */
 };
 
 /* Give back what no recipe uses. Readers go on; a kill at any point loses nothing. */

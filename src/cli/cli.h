@@ -38,7 +38,7 @@ struct cli_values {
     const char *output, *sidecars_directory, *diff_from;
     const char *by;
 
-    bool map, squeeze, repair;
+    bool map, squeeze, cluster, repair;
     uint64_t older_than_ns; /* CLI_NOT_GIVEN when it was not given, for 0 means something */
     uint64_t max_work_bytes;
 
@@ -106,8 +106,10 @@ void cli_auto_store(struct dor_store **store);
 void cli_auto_snapshot(struct dor_snapshot **snapshot);
 
 #define OPTION(...)
-#define VERB(name, ...) DOR_MUST_CHECK int cli_##name##_run(const struct cli *cli);
+#define VERB(name, ...)       DOR_MUST_CHECK int cli_##name##_run(const struct cli *cli);
+#define NAMED_VERB(name, ...) VERB(name, __VA_ARGS__)
 #include "cli/verbs.def"
+#undef NAMED_VERB
 #undef VERB
 #undef OPTION
 

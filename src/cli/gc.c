@@ -20,14 +20,15 @@ static int
 print_json(const struct dor_gc_result *result)
 {
     return cli_json_print(json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "before_bytes",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "before_bytes",
         cli_json_u64(result->before_bytes), "after_bytes", cli_json_u64(result->after_bytes),
         "freed_bytes",
         cli_json_u64(
             result->before_bytes - base_min_u64(result->before_bytes, result->after_bytes)),
         "dead_pages", cli_json_u64(result->dead_pages), "live_pages",
         cli_json_u64(result->live_pages), "rewritten_segments",
-        cli_json_u64(result->rewritten_segments), "complete", result->complete));
+        cli_json_u64(result->rewritten_segments), "clustered_pages",
+        cli_json_u64(result->clustered_pages), "complete", result->complete));
 }
 
 static int
@@ -44,6 +45,10 @@ print_text(const struct dor_gc_result *result)
     cli_table_cell(&table, "%" PRIu64, result->live_pages);
     cli_table_cell(&table, "rewritten segments");
     cli_table_cell(&table, "%" PRIu64, result->rewritten_segments);
+    if (result->clustered_pages > 0) {
+        cli_table_cell(&table, "clustered pages");
+        cli_table_cell(&table, "%" PRIu64, result->clustered_pages);
+    }
     int rc = cli_table_print(&table);
     if (rc == 0 && !result->complete)
         puts("not complete; call gc again to go on");
@@ -66,6 +71,7 @@ collect(const struct cli *cli, struct dor_gc_result *ret)
         return rc;
     const struct dor_gc gc = {
         .squeeze = values->squeeze,
+        .cluster = values->cluster,
         .squeeze_age_ns =
             values->older_than_ns == CLI_NOT_GIVEN ? NS_PER_DAY : values->older_than_ns,
         .work_bytes_max = values->max_work_bytes,

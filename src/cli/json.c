@@ -117,6 +117,18 @@ cli_json_class_kinds(const struct dor_kind_bytes *kinds)
     return json_incref(classes);
 }
 
+json_t *
+cli_json_working_set(struct dor_store *store, const char *name)
+{
+    struct dor_working_set set;
+    if (dor_working_set_read(store, name, &set) != 0)
+        return json_null();
+    json_t *value = json_pack(
+        "{s:o, s:o}", "wakes", cli_json_u64(set.wakes), "pages", cli_json_u64(set.page_count));
+    dor_working_set_fini(&set);
+    return value;
+}
+
 int
 cli_json_print(json_t *value)
 {

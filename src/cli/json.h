@@ -41,6 +41,9 @@ json_t *cli_json_classes(const uint64_t *pages_by_class);
 /* The same with DOR_CLASSES structs of bytes; classes without pages are left out. */
 json_t *cli_json_class_kinds(const struct dor_kind_bytes *kinds);
 
+/* {"wakes": N, "pages": N} of snapshot NAME; null when none was learnt or it is damaged. */
+json_t *cli_json_working_set(struct dor_store *store, const char *name);
+
 /* Print VALUE, NULL when it could not be made. */
 DOR_MUST_CHECK int cli_json_print(json_t *value);
 

@@ -11,10 +11,15 @@
 
 #include <string.h>
 
+struct json_list {
+    struct dor_store *store;
+    json_t *snapshots;
+};
+
 static int
 add_json(void *context, const struct dor_snapshot_info *info)
 {
-    json_t *snapshots = context;
+    const struct json_list *list = context;
     AUTO_JSON json_t *row = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "domain",
         cli_json_text(info->domain), "parent", cli_json_text(info->parent), "logical_bytes",
@@ -23,7 +28,8 @@ add_json(void *context, const struct dor_snapshot_info *info)
         cli_json_time(info->created_ns), "woken", cli_json_time(info->woken_ns));
     if (!cli_json_set(row, "pages_by_class", cli_json_classes(info->put.pages_by_class)) ||
         !cli_json_set(row, "by_region_type", cli_json_region_types(info->put.by_region_type)) ||
-        json_array_append_new(snapshots, json_incref(row)) != 0)
+        !cli_json_set(row, "working_set", cli_json_working_set(list->store, info->name)) ||
+        json_array_append_new(list->snapshots, json_incref(row)) != 0)
         return dor_fail(DOR_E_NO_MEMORY, "no memory for the list of snapshots");
     return 0;
 }
@@ -32,7 +38,8 @@ static int
 list_json(struct dor_store *store)
 {
     AUTO_JSON json_t *snapshots = json_array();
-    int rc = dor_store_list(store, add_json, snapshots);
+    struct json_list list = {store, snapshots};
+    int rc = dor_store_list(store, add_json, &list);
     return rc == 0 ? cli_json_print(json_pack("{s:O}", "snapshots", snapshots)) : rc;
 }
 

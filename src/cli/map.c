@@ -40,13 +40,21 @@ letter_of(const struct dor_snapshot *snapshot, uint64_t first, uint64_t end)
     return letters[most];
 }
 
+/* Pages behind one letter. */
+static uint64_t
+step_of(uint64_t page_count)
+{
+    uint64_t step = 1;
+    while (DIV_ROUND_UP(page_count, step) > (uint64_t)MAP_COLUMNS * MAP_LINES_MAX)
+        step *= 2;
+    return step;
+}
+
 void
 cli_map_print(const struct dor_snapshot *snapshot)
 {
     uint64_t page_count = dor_snapshot_info(snapshot)->logical_bytes / DOR_PAGE_BYTES;
-    uint64_t step = 1;
-    while (DIV_ROUND_UP(page_count, step) > (uint64_t)MAP_COLUMNS * MAP_LINES_MAX)
-        step *= 2;
+    uint64_t step = step_of(page_count);
     printf(
         "\nPages, %" PRIu64 " a letter: %c raw  %c patched  %c zero  %c reference\n", step,
         letters[DOR_PAGE_RAW], letters[DOR_PAGE_PATCHED], letters[DOR_PAGE_ZERO],
@@ -59,4 +67,33 @@ cli_map_print(const struct dor_snapshot *snapshot)
         line[used] = '\0';
         printf("  %#12" PRIx64 "  %s\n", page * DOR_PAGE_BYTES, line);
     }
+}
+
+/* The cell of each page of the set gets the digit of its tenth; an earlier one stays. */
+static void
+mark_cells(const struct dor_working_set *set, uint64_t step, char *cells)
+{
+    uint64_t done = 0;
+    for (size_t i = 0; i < set->run_count; i++)
+        for (uint64_t p = 0; p < set->runs[i].page_count; p++, done++) {
+            char *cell = &cells[(set->runs[i].first_page + p) / step];
+            if (*cell == '.')
+                *cell = (char)('0' + done * 10 / set->page_count);
+        }
+}
+
+void
+cli_map_print_working_set(const struct dor_working_set *set, uint64_t page_count)
+{
+    uint64_t step = step_of(page_count);
+    uint64_t cell_count = DIV_ROUND_UP(page_count, step);
+    char cells[MAP_COLUMNS * MAP_LINES_MAX];
+    memset(cells, '.', sizeof cells);
+    mark_cells(set, step, cells);
+    printf(
+        "\nPages, %" PRIu64 " a letter: 0 needed first ... 9 last  . not in the set\n", step);
+    for (uint64_t cell = 0; cell < cell_count; cell += MAP_COLUMNS)
+        printf(
+            "  %#12" PRIx64 "  %.*s\n", cell * step * DOR_PAGE_BYTES,
+            (int)base_min_u64(MAP_COLUMNS, cell_count - cell), cells + cell);
 }

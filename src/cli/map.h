@@ -14,4 +14,10 @@
 /* At most 24 lines of 64 letters; a letter stands for the kind that most of its pages have. */
 void cli_map_print(const struct dor_snapshot *snapshot);
 
+/*
+ * The same for a working set in an image of PAGE_COUNT pages: a digit tells in which tenth of the
+ * pages the first one behind it is needed.
+ */
+void cli_map_print_working_set(const struct dor_working_set *set, uint64_t page_count);
+
 #endif

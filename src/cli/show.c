@@ -4,6 +4,7 @@
  */
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/size.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/kinds.h"
@@ -63,20 +64,23 @@ info_json(const struct dor_snapshot_info *info)
 }
 
 static int
-show_json(struct dor_snapshot *snapshot)
+show_json(struct dor_store *store, struct dor_snapshot *snapshot)
 {
     AUTO_JSON json_t *object = info_json(dor_snapshot_info(snapshot));
     AUTO_JSON json_t *sidecars = json_array();
     int rc = sidecars_json(snapshot, sidecars);
     if (rc != 0)
         return rc;
-    if (!cli_json_set(object, "sidecars", json_incref(sidecars)))
+    if (!cli_json_set(object, "sidecars", json_incref(sidecars)) ||
+        !cli_json_set(
+            object, "working_set",
+            cli_json_working_set(store, dor_snapshot_info(snapshot)->name)))
         return cli_json_print(NULL);
     return cli_json_print(json_incref(object));
 }
 
 static int
-print_info(const struct dor_snapshot_info *info)
+print_info(struct dor_store *store, const struct dor_snapshot_info *info)
 {
     AUTO_TABLE struct cli_table table = {.columns = "ll"};
     char buf[CLI_TIME_BYTES];
@@ -98,6 +102,14 @@ print_info(const struct dor_snapshot_info *info)
     cli_table_size(&table, info->put.added_bytes);
     cli_table_cell(&table, "recipe");
     cli_table_size(&table, info->recipe_bytes);
+    cli_table_cell(&table, "working set");
+    struct dor_working_set set;
+    if (dor_working_set_read(store, info->name, &set) == 0) {
+        cli_table_size(&table, set.page_count * DOR_PAGE_BYTES);
+        dor_working_set_fini(&set);
+    } else {
+        cli_table_cell(&table, "-");
+    }
     return cli_table_print(&table);
 }
 
@@ -124,10 +136,10 @@ print_sidecars(struct dor_snapshot *snapshot)
 }
 
 static int
-show_text(struct dor_snapshot *snapshot, bool draw_map)
+show_text(struct dor_store *store, struct dor_snapshot *snapshot, bool draw_map)
 {
     const struct dor_snapshot_info *info = dor_snapshot_info(snapshot);
-    int rc = print_info(info);
+    int rc = print_info(store, info);
     if (rc != 0)
         return rc;
     puts("\nWhen it was put:");
@@ -153,5 +165,6 @@ cli_show_run(const struct cli *cli)
         rc = dor_snapshot_open(store, cli->args[0], &snapshot);
     if (rc != 0)
         return rc;
-    return cli->values.json ? show_json(snapshot) : show_text(snapshot, cli->values.map);
+    return cli->values.json ? show_json(store, snapshot)
+                            : show_text(store, snapshot, cli->values.map);
 }

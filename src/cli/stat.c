@@ -18,7 +18,7 @@ struct file_row {
     uint64_t bytes;
 };
 
-enum { FILE_ROWS = 5 };
+enum { FILE_ROWS = 6 };
 
 static void
 list_files(const struct dor_stat *stat, struct file_row rows[FILE_ROWS])
@@ -28,6 +28,7 @@ list_files(const struct dor_stat *stat, struct file_row rows[FILE_ROWS])
     rows[2] = (struct file_row){"recipe_bytes", "recipes", stat->recipe_bytes};
     rows[3] = (struct file_row){"catalog_bytes", "catalog", stat->catalog_bytes};
     rows[4] = (struct file_row){"root_bytes", "root images' digests", stat->root_bytes};
+    rows[5] = (struct file_row){"working_set_bytes", "working sets", stat->working_set_bytes};
 }
 
 static const char *const kind_names[DOR_PAGE_KINDS] = {

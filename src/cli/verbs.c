@@ -9,21 +9,25 @@
 #include <string.h>
 
 #define OPTION(...)
-#define VERB(name, arguments, least, most, line, text)                                         \
-    {#name, arguments, least, most, line, text, cli_##name##_run},
+#define NAMED_VERB(name, word, arguments, least, most, line, text)                             \
+    {word, arguments, least, most, line, text, cli_##name##_run},
+#define VERB(name, ...) NAMED_VERB(name, #name, __VA_ARGS__)
 const struct cli_verb cli_verbs[] = {
 #include "cli/verbs.def"
 };
 #undef VERB
+#undef NAMED_VERB
 #undef OPTION
 
 #define VERB(...)
+#define NAMED_VERB(...)
 #define OPTION(verb, name, letter, kind, field, value, text)                                   \
     {#verb, name, letter, CLI_##kind, offsetof(struct cli_values, field), value, text},
 const struct cli_option cli_options[] = {
 #include "cli/verbs.def"
 };
 #undef OPTION
+#undef NAMED_VERB
 #undef VERB
 
 const size_t cli_verb_count = ARRAY_LEN(cli_verbs);

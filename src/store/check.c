@@ -29,6 +29,7 @@
 #include "store/repack.h"
 #include "store/root.h"
 #include "store/snapshot.h"
+#include "store/working_set.h"
 
 #define BATCH_PAGES 65536
 
@@ -462,6 +463,10 @@ drop_classes(struct checker *checker, const struct store_snapshot_entry *old)
     entry.info.recipe_bytes = file.size_bytes;
     *added_bytes += file.size_bytes;
     store->catalog->next_snapshot_id++;
+    uint64_t page_count = entry.info.logical_bytes / DOR_PAGE_BYTES;
+    struct store_set_key from = store_working_set_key(store, old->info.id, page_count);
+    struct store_set_key to = store_working_set_key(store, entry.info.id, page_count);
+    store_working_set_carry(&from, &to);
     return store_snapshot_commit(store, &entry, &file);
 }
 
@@ -528,7 +533,8 @@ quarantine_snapshot(struct checker *checker, size_t index)
     char file[STORE_FILE_NAME_BYTES];
     char aside[STORE_FILE_NAME_BYTES + 4];
     char name[DOR_NAME_BYTES_MAX + 1];
-    store_snapshot_file_name(catalog->snapshots[index].info.id, file);
+    uint64_t id = catalog->snapshots[index].info.id;
+    store_snapshot_file_name(id, file);
     memcpy(name, catalog->snapshots[index].info.name, sizeof name);
     snprintf(aside, sizeof aside, "bad.%s", file);
     int err = store_medium_rename(checker->store->medium, file, aside);
@@ -536,9 +542,35 @@ quarantine_snapshot(struct checker *checker, size_t index)
         return err;
     store_catalog_snapshot_remove(catalog, name);
     err = store_catalog_save(checker->store->medium, catalog);
-    if (err == 0)
-        checker->result->quarantined_snapshots++;
-    return err;
+    if (err != 0)
+        return err;
+    checker->result->quarantined_snapshots++;
+    store_working_set_drop(checker->store, id);
+    return 0;
+}
+
+/* A working set is advice: a damaged one is told, and put aside by a repair, but harms nothing. */
+static int
+check_working_set(struct checker *checker, const struct store_snapshot_entry *entry)
+{
+    char file[STORE_FILE_NAME_BYTES];
+    char aside[STORE_FILE_NAME_BYTES + 4];
+    struct store_working_set set = {0};
+    struct store_set_key key = store_working_set_key(
+        checker->store, entry->info.id, entry->info.logical_bytes / DOR_PAGE_BYTES);
+    int err = store_working_set_read(&key, &set);
+    store_working_set_fini(&set);
+    if (err == 0 || err == DOR_E_NOT_FOUND)
+        return 0;
+    if (!is_finding(checker, err))
+        return err;
+    store_working_set_file_name(entry->info.id, file, sizeof file);
+    report(checker, file, dor_err_message(), entry->info.name);
+    snprintf(aside, sizeof aside, "bad.%s", file);
+    if (!checker->check->repair)
+        return 0;
+    err = store_medium_rename(checker->store->medium, file, aside);
+    return err == DOR_E_NOT_FOUND ? 0 : err;
 }
 
 static int
@@ -547,9 +579,10 @@ check_snapshots(struct checker *checker)
     struct store_catalog *catalog = checker->store->catalog;
     for (size_t i = 0; i < catalog->snapshot_count;) {
         bool bad = false;
-        int err = catalog->snapshots[i].domain == checker->domain
-                      ? check_snapshot(checker, &catalog->snapshots[i], &bad)
-                      : 0;
+        bool is_here = catalog->snapshots[i].domain == checker->domain;
+        int err = is_here ? check_working_set(checker, &catalog->snapshots[i]) : 0;
+        if (err == 0 && is_here)
+            err = check_snapshot(checker, &catalog->snapshots[i], &bad);
         checker->result->damaged_snapshots += bad;
         if (err == 0 && bad && checker->check->repair && !checker->lacks_roots)
             err = quarantine_snapshot(checker, i);

@@ -21,6 +21,7 @@
 #include "store/root_absorb.h"
 #include "store/snapshot.h"
 #include "store/usage.h"
+#include "store/working_set.h"
 #include "store/writer.h"
 
 struct mapping {
@@ -405,6 +406,11 @@ commit(
     copier->result.added_bytes += file.size_bytes;
     entry.info.put.added_bytes = copier->result.added_bytes;
     entry.info.recipe_bytes = file.size_bytes;
+    struct store_set_key old =
+        store_working_set_key(copier->source, info->id, recipe->page_count);
+    struct store_set_key new =
+        store_working_set_key(copier->target, entry.info.id, recipe->page_count);
+    store_working_set_carry(&old, &new);
     return store_snapshot_commit(copier->target, &entry, &file);
 }
 

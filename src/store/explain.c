@@ -14,6 +14,7 @@
 #include "store/root.h"
 #include "store/snapshot.h"
 #include "store/usage.h"
+#include "store/working_set.h"
 
 struct explainer {
     struct dor_store *store;
@@ -396,6 +397,10 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
         stat.exact_pages += put->exact_bytes / DOR_PAGE_BYTES;
         for (unsigned c = 0; c < DOR_CLASSES; c++)
             stat.pages_by_class[c] += info->put.pages_by_class[c];
+        struct store_set_key key = store_working_set_key(store, info->id, 0);
+        uint64_t set_bytes = 0;
+        stat.working_sets += store_working_set_bytes(&key, &set_bytes);
+        stat.working_set_bytes += set_bytes;
     }
     stat.roots = catalog->root_count;
     for (size_t i = 0; i < catalog->root_count; i++)
@@ -403,7 +408,7 @@ dor_store_stat(struct dor_store *store, struct dor_stat *ret)
     for (size_t i = 0; i < store->index_count; i++)
         stat.index_bytes += store_index_bytes(store->indexes[i].index);
     stat.stored_bytes = stat.segment_bytes + stat.table_bytes + stat.recipe_bytes +
-                        stat.catalog_bytes + stat.root_bytes;
+                        stat.catalog_bytes + stat.root_bytes + stat.working_set_bytes;
     *ret = stat;
     return 0;
 }

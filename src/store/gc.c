@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/size.h"
+#include "store/cluster.h"
 #include "store/repack.h"
 #include "store/snapshot.h"
 
@@ -213,7 +214,12 @@ static int
 collect_domain(struct collector *collector, uint32_t domain)
 {
     collector->domain = domain;
-    int err = store_usage_init(&collector->live, collector->store, domain);
+    int err = collector->gc->cluster
+                  ? store_cluster(collector->store, domain, collector->gc, collector->result)
+                  : 0;
+    if (err != 0 || !collector->result->complete)
+        return err;
+    err = store_usage_init(&collector->live, collector->store, domain);
     if (err != 0)
         return err;
     err = store_usage_init(&collector->hot, collector->store, domain);

@@ -66,6 +66,8 @@ parse_codecs(struct store_options *options)
         if (strcmp(names[type], "same") != 0)
             err = chunk_codec_parse(names[type], &options->codec_ids[type]);
     }
+    if (err == 0)
+        err = chunk_codec_parse(options->cluster_codec, &options->cluster_codec_id);
     return err != 0 ? err : chunk_codec_parse(options->chain_codec, &options->chain_codec_id);
 }
 
@@ -144,7 +146,7 @@ store_options_default(struct store_options *options)
     base_options_default(rows, ARRAY_LEN(rows), options);
     for (unsigned type = 0; type < DOR_REGION_TYPES; type++)
         options->codec_ids[type] = CHUNK_ZSTD;
-    options->chain_codec_id = CHUNK_LZ4;
+    options->chain_codec_id = options->cluster_codec_id = CHUNK_LZ4;
 }
 
 int

@@ -18,7 +18,7 @@ struct store_options {
 #include "store/options.def"
 #undef OPTION
     enum chunk_codec codec_ids[DOR_REGION_TYPES]; /* parsed from codec and the types' own */
-    enum chunk_codec chain_codec_id;
+    enum chunk_codec chain_codec_id, cluster_codec_id;
 };
 
 struct dor_options {

@@ -55,7 +55,8 @@ static void
 raise_ids(struct store_catalog *catalog, const char *name)
 {
     uint64_t id;
-    bool is_snapshot = file_id(name, "snap.", &id) || file_id(name, "bad.snap.", &id);
+    bool is_snapshot = file_id(name, "snap.", &id) || file_id(name, "bad.snap.", &id) ||
+                       file_id(name, "wset.", &id) || file_id(name, "bad.wset.", &id);
     if (is_snapshot && id < UINT64_MAX)
         catalog->next_snapshot_id = base_max_u64(catalog->next_snapshot_id, id + 1);
     bool is_segment = file_id(name, "seg.", &id) || file_id(name, "bad.seg.", &id);

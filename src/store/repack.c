@@ -41,7 +41,11 @@ take_rows(struct repacker *repacker, const struct store_group *group)
             .digest = table->digests[row],
             .offset = table->offsets[row]};
         if (table->patches) {
+            const struct store_repack *repack = repacker->repack;
             taken->base = table->bases[row];
+            if (repack->move_base != NULL)
+                taken->base =
+                    repack->move_base(repack->move_context, repacker->stream, taken->base);
             continue;
         }
         taken->chunk_pages = table->chunk_pages[row];

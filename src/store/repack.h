@@ -21,6 +21,9 @@ struct store_repack {
     bool squeeze;                   /* pack everything else by PACKING */
     bool keep_old;                  /* the old file stays, as bad.NAME */
     uint64_t waste_percent;         /* a group with this share of dead pages is packed anew */
+    /* of patches of STREAM: where a base is now; NULL = where it was */
+    uint64_t (*move_base)(const void *context, unsigned stream, uint64_t serial);
+    const void *move_context;
     struct store_packing packing;
 };
 

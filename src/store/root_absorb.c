@@ -23,6 +23,7 @@
 #include "store/root.h"
 #include "store/snapshot.h"
 #include "store/store_priv.h"
+#include "store/working_set.h"
 
 void
 store_absorption_fini(struct store_absorption *absorption)
@@ -247,6 +248,9 @@ write_snapshot(
     entry->info.recipe_bytes = file.size_bytes;
     entry->info.put.added_bytes += file.size_bytes;
     store_snapshot_file_name(entry->info.id, name);
+    struct store_set_key old = store_working_set_key(store, old_id, recipe->page_count);
+    struct store_set_key new = store_working_set_key(store, entry->info.id, recipe->page_count);
+    store_working_set_carry(&old, &new);
     return store_write_file(store, name, &file);
 }
 
@@ -326,10 +330,8 @@ store_root_absorb(struct dor_store *store, uint32_t id)
         store_catalog_root_remove(store->catalog, id);
         err = store_catalog_save(store->medium, store->catalog);
     }
-    for (size_t i = 0; i < removal.old_count && err == 0; i++) {
-        store_snapshot_file_name(removal.old_ids[i], name);
-        store_remove_file(store, name);
-    }
+    for (size_t i = 0; i < removal.old_count && err == 0; i++)
+        store_snapshot_remove_files(store, removal.old_ids[i]);
     if (err == 0) {
         store_root_file_name(id, name);
         store_remove_file(store, name);

@@ -21,6 +21,7 @@
 #include "store/root.h"
 #include "store/snapshot.h"
 #include "store/store_priv.h"
+#include "store/working_set.h"
 
 #define BATCH_PAGES 65536 /* places fetched together by write_image */
 #define OUT_PAGES   2048  /* at most, brought in order together */
@@ -601,5 +602,52 @@ store_sidecars_read(
         return err;
     err = read_sidecars(snapshot, sidecars);
     dor_snapshot_close(snapshot);
+    return err;
+}
+
+/* ------------------------------------------------------------------ writing anew */
+
+static void
+restore_woken(struct dor_store *store, uint64_t id, uint64_t woken_ns)
+{
+    char name[STORE_FILE_NAME_BYTES];
+    AUTO_CLOSE int fd = -1;
+    struct timespec times[2] = {
+        {.tv_nsec = UTIME_OMIT},
+        {.tv_sec = (time_t)(woken_ns / 1000000000), .tv_nsec = (long)(woken_ns % 1000000000)}};
+    store_snapshot_file_name(id, name);
+    if (store_medium_open(store->medium, name, true, &fd) == 0)
+        (void)!futimens(fd, times);
+}
+
+int
+store_snapshot_rewrite(
+    struct dor_store *store, struct store_snapshot_entry *entry,
+    const struct store_recipe *recipe)
+{
+    struct store_sidecars sidecars = {0};
+    AUTO_BUF struct base_buf file = {0};
+    struct dor_snapshot_info old = entry->info;
+    store_note_woken(store, &old);
+    int err = store_sidecars_read(store, old.name, &sidecars);
+    if (err == 0) {
+        entry->info.id = store->catalog->next_snapshot_id++;
+        /* In a file, what the put added is without the file itself. */
+        uint64_t *added_bytes = &entry->info.put.added_bytes;
+        *added_bytes -= base_min_u64(*added_bytes, old.recipe_bytes);
+        err = store_recipe_encode(
+            entry, recipe, sidecars.list, sidecars.count, store->catalog->uuid, &file);
+    }
+    store_sidecars_fini(&sidecars);
+    if (err != 0)
+        return err;
+    entry->info.recipe_bytes = file.size_bytes;
+    entry->info.put.added_bytes += file.size_bytes;
+    struct store_set_key from = store_working_set_key(store, old.id, recipe->page_count);
+    struct store_set_key to = store_working_set_key(store, entry->info.id, recipe->page_count);
+    store_working_set_carry(&from, &to);
+    err = store_snapshot_commit(store, entry, &file);
+    if (err == 0)
+        restore_woken(store, entry->info.id, old.woken_ns);
     return err;
 }

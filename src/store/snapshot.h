@@ -43,4 +43,12 @@ DOR_MUST_CHECK int store_sidecars_read(
     struct store_sidecars *sidecars);
 void store_sidecars_fini(struct store_sidecars *sidecars);
 
+/*
+ * Write the file of ENTRY, a copy of the catalog's, anew under a new id with the places of RECIPE,
+ * and commit it. What was learnt of its wakes, and when it was woken, go along.
+ */
+DOR_MUST_CHECK int store_snapshot_rewrite(
+    struct dor_store *store, struct store_snapshot_entry *entry,
+    const struct store_recipe *recipe);
+
 #endif

@@ -21,6 +21,7 @@
 #include "store/recipe.h"
 #include "store/root.h"
 #include "store/store_priv.h"
+#include "store/working_set.h"
 
 /* ------------------------------------------------------------------ names */
 
@@ -467,7 +468,8 @@ is_leftover(const struct dor_store *store, const char *file)
 {
     bool ours = strncmp(file, "seg.", 4) == 0 || strncmp(file, "snap.", 5) == 0 ||
                 strncmp(file, "root.", 5) == 0 || strcmp(file, STORE_CATALOG_NAME ".tmp") == 0;
-    return ours && !is_named(store->catalog, file);
+    return (ours && !is_named(store->catalog, file)) ||
+           store_working_set_is_leftover(store->catalog, file);
 }
 
 static int
@@ -548,12 +550,13 @@ store_remove_file(struct dor_store *store, const char *name)
         dor_log(WARN, "store", "leftover", "file=%s error=\"%s\"", name, dor_err_message());
 }
 
-static void
-remove_snapshot_file(struct dor_store *store, uint64_t id)
+void
+store_snapshot_remove_files(struct dor_store *store, uint64_t id)
 {
     char name[STORE_FILE_NAME_BYTES];
     store_snapshot_file_name(id, name);
     store_remove_file(store, name);
+    store_working_set_drop(store, id);
 }
 
 int
@@ -574,7 +577,7 @@ store_snapshot_commit(
     if (err == 0)
         err = store_catalog_save(store->medium, store->catalog);
     if (err == 0 && old_id != 0)
-        remove_snapshot_file(store, old_id);
+        store_snapshot_remove_files(store, old_id);
     return err;
 }
 
@@ -594,7 +597,7 @@ dor_store_remove(struct dor_store *store, const char *name)
     err = store_catalog_save(store->medium, store->catalog);
     if (err != 0)
         return store_roll_back(store, err);
-    remove_snapshot_file(store, id);
+    store_snapshot_remove_files(store, id);
     return 0;
 }
 

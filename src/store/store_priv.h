@@ -108,6 +108,8 @@ DOR_MUST_CHECK int
 store_write_file(struct dor_store *store, const char *name, const struct base_buf *file);
 /* Remove what the catalog no longer names; a failure is logged and left to store_clean(). */
 void store_remove_file(struct dor_store *store, const char *name);
+/* The same for the files of a snapshot that the catalog no longer names. */
+void store_snapshot_remove_files(struct dor_store *store, uint64_t id);
 /*
  * Write the snapshot file FILE of ENTRY, then save the catalog with ENTRY in it (and without
  * an older snapshot of that name, whose file is then removed).

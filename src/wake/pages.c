@@ -49,6 +49,7 @@ dor_wake_server_open(
     if (server == NULL)
         return DOR_E_NO_MEMORY;
     base_mutex_init(&server->lock);
+    base_mutex_init(&server->learning);
     int err = dor_store_open(directory, DOR_OPEN_READ, NULL, &server->store);
     if (err == 0)
         err = wake_cache_new(cache_bytes, shares, &server->cache);
@@ -69,6 +70,7 @@ dor_wake_server_close(struct dor_wake_server *server)
     wake_cache_free(server->cache);
     dor_store_close(server->store);
     base_mutex_fini(&server->lock);
+    base_mutex_fini(&server->learning);
     base_free(server);
 }
 
@@ -124,6 +126,7 @@ open_locked(struct dor_wake_server *server, const char *name, struct wake_snapsh
         snapshot_free(opened);
         return err;
     }
+    wake_working_set_load_locked(opened);
     opened->next = server->snapshots;
     server->snapshots = opened;
     *ret = opened;

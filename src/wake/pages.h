@@ -90,16 +90,26 @@ struct wake_run {
 
 /*
  * The working set of SNAPSHOT as earlier wakes taught it, in order; none: *RET_COUNT is 0. Stays
- * valid until the snapshot is closed.
+ * valid until the snapshot is closed. A run has no zero page; one that is longer than a window of
+ * 64 KiB is of windows that are needed one after another.
  */
 void wake_snapshot_working_set(
     const struct wake_snapshot *snapshot, const struct wake_run **ret, size_t *ret_count);
 
-/* Notes which pages one wake needs, in order. */
+/*
+ * Notes which pages one wake needs, in order. The working set that the snapshot has when the
+ * recorder is made counts as given ahead: whether such a page is needed is not seen, unless it is
+ * noted. To be freed before the snapshot is closed.
+ */
 struct wake_recorder;
 DOR_MUST_CHECK int
 wake_recorder_new(const struct wake_snapshot *snapshot, struct wake_recorder **ret);
 void wake_recorder_free(struct wake_recorder *recorder);
+/*
+ * This wake gives single pages and none around them: what is not noted was not needed. Otherwise
+ * the pages of a noted page's window of 64 KiB count as needed too, for they came along with it.
+ */
+void wake_recorder_set_exact(struct wake_recorder *recorder);
 /* Page PAGE_INDEX was needed; only the first time counts. Any thread, allocates nothing. */
 void wake_recorder_note(struct wake_recorder *recorder, uint64_t page_index);
 /*

@@ -6,7 +6,8 @@
  * Threads:    see the fields.
  * Errors:     none of its own.
  *
- * Locks, outermost first: server->lock; a shard of the cache.
+ * Locks, outermost first: server->learning, held while a working set's file is read, changed and
+ * written; server->lock; a shard of the cache.
  */
 #ifndef DOR_WAKE_PAGES_PRIV_H
 #define DOR_WAKE_PAGES_PRIV_H
@@ -17,6 +18,7 @@
 #include "wake/pages.h"
 
 struct dor_wake_server {
+    struct base_mutex learning;
     struct base_mutex lock;          /* of what follows up to the cache */
     struct dor_store *store;         /* opened for reading */
     struct wake_snapshot *snapshots; /* open now */
@@ -30,8 +32,12 @@ struct wake_snapshot {
     uint32_t references;
     struct dor_snapshot *snapshot; /* for sidecars and the frame, under the server's lock */
     struct store_view *view;
-    struct wake_run *working_set; /* as it was when the snapshot was opened */
+    /* as it was when the snapshot was opened, or first learnt since; under the server's lock */
+    struct wake_run *working_set;
     size_t working_set_count;
 };
+
+/* Read what the store knows of SNAPSHOT's working set; without it, it has none. */
+void wake_working_set_load_locked(struct wake_snapshot *snapshot);
 
 #endif

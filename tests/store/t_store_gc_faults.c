@@ -4,9 +4,11 @@
  * harmed, no space is lost, and calling again completes it.
  */
 #include "store/faults.h"
+#include "store/working_sets.h"
 
 static struct base_random rng;
 static struct image images[4];
+static struct store_working_set sets[2];
 static uint64_t complete_bytes; /* of the segments after an undisturbed run */
 
 static void
@@ -47,6 +49,27 @@ run_squeeze(struct dor_store *store)
     return dor_store_gc(store, &gc, &result);
 }
 
+/* The same, with what wakes taught of those that stay. */
+static void
+prepare_cluster(struct dor_store *store)
+{
+    static const char *const kept[] = {"b", "d"};
+    prepare(store);
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        struct store_set_key key = key_of(store, kept[i]);
+        if (store_working_set_write(&key, &sets[i]) != 0)
+            bail("%s", dor_err_message());
+    }
+}
+
+static int
+run_cluster(struct dor_store *store)
+{
+    struct dor_gc gc = {.cluster = true};
+    struct dor_gc_result result;
+    return dor_store_gc(store, &gc, &result);
+}
+
 static uint64_t
 segment_bytes(const struct dor_store *store)
 {
@@ -69,11 +92,31 @@ state_gc(struct dor_store *store)
     return segment_bytes(store) == complete_bytes ? STATE_DONE : STATE_BEFORE;
 }
 
+/* Done when both snapshots name the pages that moved, and the old ones are gone. */
+static int
+state_cluster(struct dor_store *store)
+{
+    uint64_t before_bytes = complete_bytes;
+    complete_bytes = 0;
+    int state = state_gc(store);
+    complete_bytes = before_bytes;
+    if (state == STATE_WRONG)
+        return STATE_WRONG;
+    uint64_t ids[2] = {0};
+    if (dor_store_find(store, "b", &ids[0]) != 0 || dor_store_find(store, "d", &ids[1]) != 0)
+        return STATE_WRONG;
+    return ids[0] > ARRAY_LEN(images) && ids[1] > ARRAY_LEN(images) &&
+                   segment_bytes(store) < complete_bytes + complete_bytes / 20
+               ? STATE_DONE
+               : STATE_BEFORE;
+}
+
 static void
 test_gc(const struct operation *operation)
 {
     struct dor_store *store;
-    struct dor_gc gc = {.squeeze = operation->run == run_squeeze};
+    struct dor_gc gc = {
+        .squeeze = operation->run == run_squeeze, .cluster = operation->run == run_cluster};
     struct dor_gc_result result;
     /* What an undisturbed run comes to. */
     if (dor_store_create(test_path("undisturbed"), NULL) != 0 ||
@@ -84,6 +127,8 @@ test_gc(const struct operation *operation)
     uint64_t before = segment_bytes(store);
     must_gc(store, &gc, &result);
     uint64_t after = segment_bytes(store);
+    ok((result.clustered_pages > 0) == gc.cluster, "%s: %d pages move together",
+       operation->name, (int)result.clustered_pages);
     ok(result.complete && result.rewritten_segments > 0 && after < before,
        "%s: %d segments are rewritten, %d bytes of %d left", operation->name,
        (int)result.rewritten_segments, (int)after, (int)before);
@@ -115,6 +160,13 @@ main(void)
          .state = state_gc,
          .gradual = true,
          .options = options},
+        {.name = "cluster",
+         .prepare = prepare_cluster,
+         .run = run_cluster,
+         .state = state_cluster,
+         .gradual = true,
+         .grows = true,
+         .options = options},
     };
     work_in_memory();
     base_random_init(&rng, tap_seed());
@@ -124,10 +176,14 @@ main(void)
         image_evolve(&rng, &images[i]);
         image_evolve(&rng, &images[i]);
     }
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+        sets[i] = random_set(&rng, images[0].page_count);
     for (size_t i = 0; i < ARRAY_LEN(operations); i++)
         test_gc(&operations[i]);
     for (size_t i = 0; i < ARRAY_LEN(images); i++)
         image_fini(&images[i]);
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+        store_working_set_fini(&sets[i]);
     dor_options_free(options);
     return done_testing();
 }

@@ -95,6 +95,8 @@ test_codecs(void)
     test_refused("nrt_codec", "gzip");
     test_value("chain_codec", "zstd");
     test_refused("chain_codec", "same");
+    test_value("cluster_codec", "zstd");
+    test_refused("cluster_codec", "same");
     test_refused("nrt_chunk_bytes", "12288");
     test_refused("no_such_option", "1");
     test_refused("", "1");
