@@ -629,7 +629,7 @@ store_snapshot_rewrite(
     AUTO_BUF struct base_buf file = {0};
     struct dor_snapshot_info old = entry->info;
     store_note_woken(store, &old);
-    int err = store_sidecars_read(store, old.name, &sidecars);
+    int err = store_sidecars_read(store, entry, &sidecars);
     if (err == 0) {
         entry->info.id = store->catalog->next_snapshot_id++;
         /* In a file, what the put added is without the file itself. */
