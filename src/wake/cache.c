@@ -293,6 +293,19 @@ lives_of(struct wake_page_kind kind)
     return (uint8_t)(lives + (kind.plain ? 1 : 0));
 }
 
+/* Hold SLOT, in which the page is or will be. */
+static enum wake_cache_answer
+hold_locked(struct wake_cache *cache, uint32_t at, uint32_t *ret_slot)
+{
+    struct slot *slot = &cache->slots[at];
+    if (slot->holds == UINT16_MAX)
+        return WAKE_CACHE_FULL;
+    slot->holds++;
+    slot->lives = slot->lives_most;
+    *ret_slot = at;
+    return slot->state == SLOT_READY ? WAKE_CACHE_HIT : WAKE_CACHE_WAIT;
+}
+
 static enum wake_cache_answer
 get_locked(
     struct wake_cache *cache, struct shard *shard, struct store_page_key key,
@@ -300,15 +313,8 @@ get_locked(
 {
     uint32_t *chain = chain_of(shard, hash_key(key));
     uint32_t at = find_locked(cache, chain, key);
-    if (at != WAKE_NO_SLOT) {
-        struct slot *slot = &cache->slots[at];
-        if (slot->holds == UINT16_MAX)
-            return WAKE_CACHE_FULL;
-        slot->holds++;
-        slot->lives = slot->lives_most;
-        *ret_slot = at;
-        return slot->state == SLOT_READY ? WAKE_CACHE_HIT : WAKE_CACHE_WAIT;
-    }
+    if (at != WAKE_NO_SLOT)
+        return hold_locked(cache, at, ret_slot);
     at = make_room_locked(cache, shard, kind.type, counters);
     if (at == WAKE_NO_SLOT)
         return WAKE_CACHE_FULL;
@@ -337,6 +343,18 @@ wake_cache_get(
     struct shard *shard = &cache->shards[hash_key(key) & (cache->shard_count - 1)];
     base_mutex_lock(&shard->lock);
     enum wake_cache_answer answer = get_locked(cache, shard, key, kind, counters, ret_slot);
+    base_mutex_unlock(&shard->lock);
+    return answer;
+}
+
+enum wake_cache_answer
+wake_cache_find(struct wake_cache *cache, struct store_page_key key, uint32_t *ret_slot)
+{
+    struct shard *shard = &cache->shards[hash_key(key) & (cache->shard_count - 1)];
+    base_mutex_lock(&shard->lock);
+    uint32_t at = find_locked(cache, chain_of(shard, hash_key(key)), key);
+    enum wake_cache_answer answer =
+        at == WAKE_NO_SLOT ? WAKE_CACHE_FULL : hold_locked(cache, at, ret_slot);
     base_mutex_unlock(&shard->lock);
     return answer;
 }

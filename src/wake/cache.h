@@ -54,6 +54,9 @@ enum wake_cache_answer {
 enum wake_cache_answer wake_cache_get(
     struct wake_cache *cache, struct store_page_key key, struct wake_page_kind kind,
     struct wake_counters *counters, uint32_t *ret_slot);
+/* The same for a page that is not to be kept: FULL when it is not there. */
+enum wake_cache_answer
+wake_cache_find(struct wake_cache *cache, struct store_page_key key, uint32_t *ret_slot);
 /* The page in SLOT is there, or could not be had: then who waits is told, and KEY is forgotten. */
 void wake_cache_loaded(struct wake_cache *cache, uint32_t slot, bool good);
 /* Wait until the page in SLOT is there; false when it could not be had. Still held either way. */

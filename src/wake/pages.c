@@ -23,6 +23,7 @@
 struct wake_worker {
     struct dor_wake_server *server;
     struct store_view_reader *reader;
+    bool passing; /* see pages.h */
     bool lent;    /* `own` is in a window */
     uint8_t *own; /* WAKE_WINDOW_PAGES pages, for when the cache is full */
     struct store_view_item items[WAKE_WINDOW_PAGES];
@@ -180,6 +181,15 @@ wake_snapshot_close(struct wake_snapshot *snapshot)
         snapshot_free(snapshot);
 }
 
+unsigned
+wake_snapshot_references(struct wake_snapshot *snapshot)
+{
+    base_mutex_lock(&snapshot->server->lock);
+    unsigned references = snapshot->references;
+    base_mutex_unlock(&snapshot->server->lock);
+    return references;
+}
+
 const struct dor_snapshot_info *
 wake_snapshot_info(const struct wake_snapshot *snapshot)
 {
@@ -249,6 +259,12 @@ wake_worker_free(struct wake_worker *worker)
     base_free(worker);
 }
 
+void
+wake_worker_set_passing(struct wake_worker *worker, bool passing)
+{
+    worker->passing = passing;
+}
+
 /* A window that is being filled. */
 struct filling {
     struct wake_worker *worker;
@@ -297,7 +313,9 @@ look_up(struct filling *filling, unsigned i)
         store_view_stored_type(view, filling->page_indexes[i]),
         store_view_kind(view, filling->page_indexes[i]) != DOR_PAGE_PATCHED};
     enum wake_cache_answer answer =
-        wake_cache_get(server->cache, key, kind, counters, &window->slots[i]);
+        filling->worker->passing
+            ? wake_cache_find(server->cache, key, &window->slots[i])
+            : wake_cache_get(server->cache, key, kind, counters, &window->slots[i]);
     if (answer == WAKE_CACHE_HIT || answer == WAKE_CACHE_WAIT) {
         window->pages[i] = wake_cache_page(server->cache, window->slots[i]);
         base_counter_add(answer == WAKE_CACHE_HIT ? &counters->hits : &counters->waits, 1);

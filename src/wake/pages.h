@@ -28,6 +28,8 @@ struct wake_snapshot;
 /* Opens NAME, or refers to it once more. DOR_E_NOT_FOUND, DOR_E_CORRUPT. */
 DOR_MUST_CHECK int wake_snapshot_open(
     struct dor_wake_server *server, const char *name, struct wake_snapshot **ret);
+/* How many refer to SNAPSHOT now. */
+unsigned wake_snapshot_references(struct wake_snapshot *snapshot);
 /* Pages stay readable until the last reference is closed, even if the snapshot is removed. */
 void wake_snapshot_close(struct wake_snapshot *snapshot);
 
@@ -48,6 +50,12 @@ DOR_MUST_CHECK int wake_snapshot_read_frame(
 struct wake_worker;
 DOR_MUST_CHECK int wake_worker_new(struct dor_wake_server *server, struct wake_worker **ret);
 void wake_worker_free(struct wake_worker *worker);
+
+/*
+ * Whether what WORKER reads passes the cache by (it still finds what is there): for pages that are
+ * given away once, such as a pushed working set that no other wake will ask for.
+ */
+void wake_worker_set_passing(struct wake_worker *worker, bool passing);
 
 #define WAKE_WINDOW_PAGES 64 /* at most got at once; 16 (64 KiB) is the usual step */
 

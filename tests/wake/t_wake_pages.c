@@ -162,6 +162,34 @@ test_all_held(void)
 }
 
 static void
+test_passing(void)
+{
+    struct dor_wake_server *server = open_server("store", 64 * MIB);
+    struct wake_snapshot *snapshot = open_snapshot(server, "second");
+    struct wake_worker *worker = new_worker(server);
+    struct wake_window window;
+    wake_worker_set_passing(worker, true);
+    ok(windows_are(worker, snapshot, &second_image, 16, &rng), "pages that pass the cache by");
+    is_int(stat_of(server).cache_used_bytes, 0, "are not in it");
+    wake_worker_set_passing(worker, false);
+    for (uint64_t at = 0; at < 100; at++)
+        if (wake_window_get(worker, snapshot, at, 1, &window) == 0)
+            wake_window_release(worker, &window);
+    uint64_t used = stat_of(server).cache_used_bytes;
+    uint64_t hits = stat_of(server).hits;
+    wake_worker_set_passing(worker, true);
+    for (uint64_t at = 0; at < 100; at++)
+        if (wake_window_get(worker, snapshot, at, 1, &window) == 0)
+            wake_window_release(worker, &window);
+    ok(used > 0 && stat_of(server).cache_used_bytes == used, "others are");
+    ok(stat_of(server).hits > hits, "and are found by those that pass");
+    is_int(wake_snapshot_references(snapshot), 1, "one refers to the snapshot");
+    wake_worker_free(worker);
+    wake_snapshot_close(snapshot);
+    dor_wake_server_close(server);
+}
+
+static void
 test_no_allocation(void)
 {
     struct dor_wake_server *server = open_server("store", MIB);
@@ -356,6 +384,7 @@ main(void)
     test_windows(MIB);
     test_sharing();
     test_all_held();
+    test_passing();
     test_no_allocation();
     test_threads(64 * MIB);
     test_threads(MIB);
