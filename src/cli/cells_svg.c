@@ -5,9 +5,9 @@
  */
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/newfile.h"
 #include "base/size.h"
 #include "cli/cells.h"
-#include "cli/newfile.h"
 #include "cli/text.h"
 
 #include <errno.h>
@@ -149,17 +149,17 @@ int
 cli_cells_write_svg(
     const struct dor_inspection *inspection, const char *title, const char *path)
 {
-    AUTO_NEWFILE struct cli_newfile file = CLI_NEWFILE_NONE;
+    AUTO_NEWFILE struct base_newfile file = BASE_NEWFILE_NONE;
     FILE *out = NULL;
-    int rc = cli_newfile_open(&file, path);
+    int rc = base_newfile_open(&file, path);
     if (rc == 0)
-        rc = cli_newfile_stream(&file, &out);
+        rc = base_newfile_stream(&file, &out);
     if (rc != 0)
         return rc;
     rc = put_picture(out, inspection, title);
-    int closed = cli_newfile_stream_end(&file, out);
+    int closed = base_newfile_stream_end(&file, out);
     rc = rc == 0 ? closed : rc;
     if (rc == 0)
-        rc = cli_newfile_sync(&file);
-    return rc == 0 ? cli_newfile_commit(&file) : rc;
+        rc = base_newfile_sync(&file);
+    return rc == 0 ? base_newfile_commit(&file) : rc;
 }

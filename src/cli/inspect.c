@@ -5,11 +5,11 @@
 #include <dormouse/inspect.h>
 
 #include "base/err.h"
+#include "base/newfile.h"
 #include "base/size.h"
 #include "cli/cells.h"
 #include "cli/cli.h"
 #include "cli/json.h"
-#include "cli/newfile.h"
 #include "cli/table.h"
 #include "cli/text.h"
 
@@ -302,18 +302,18 @@ put_pages(FILE *out, const struct dor_inspection *inspection)
 static int
 write_pages(const struct dor_inspection *inspection, const char *path)
 {
-    AUTO_NEWFILE struct cli_newfile file = CLI_NEWFILE_NONE;
+    AUTO_NEWFILE struct base_newfile file = BASE_NEWFILE_NONE;
     FILE *out = NULL;
-    int rc = cli_newfile_open(&file, path);
+    int rc = base_newfile_open(&file, path);
     if (rc == 0)
-        rc = cli_newfile_stream(&file, &out);
+        rc = base_newfile_stream(&file, &out);
     if (rc != 0)
         return rc;
     put_pages(out, inspection);
-    rc = cli_newfile_stream_end(&file, out);
+    rc = base_newfile_stream_end(&file, out);
     if (rc == 0)
-        rc = cli_newfile_sync(&file);
-    return rc == 0 ? cli_newfile_commit(&file) : rc;
+        rc = base_newfile_sync(&file);
+    return rc == 0 ? base_newfile_commit(&file) : rc;
 }
 
 /* ------------------------------------------------------------------ the verb */

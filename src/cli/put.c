@@ -7,15 +7,22 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "cli/input.h"
 #include "cli/json.h"
 #include "cli/kinds.h"
 #include "cli/progress.h"
-#include "cli/source.h"
 #include "cli/stop.h"
 #include "cli/text.h"
 
+#include <dormouse/transfer.h>
 #include <stdio.h>
+
+#define AUTO_INTAKE __attribute__((cleanup(close_intake)))
+
+static void
+close_intake(struct dor_intake **intake)
+{
+    dor_intake_close(*intake);
+}
 
 static int
 print_json(const char *name, const struct dor_put_result *result, uint64_t elapsed_ns)
@@ -49,46 +56,45 @@ print_text(const char *name, const struct dor_put_result *result, uint64_t elaps
     return cli_kinds_print_added(&result->total);
 }
 
-/* Store the open image with its sidecars. */
+/* Store what was opened. */
 static int
-put_image(
-    const struct cli *cli, const char *name, struct cli_source *source,
-    const struct cli_sidecars *sidecars, struct dor_put_result *ret)
+put_image(const struct cli *cli, struct dor_intake *intake, struct dor_put_result *ret)
 {
     AUTO_STORE struct dor_store *store = NULL;
     AUTO_PROGRESS struct cli_progress progress;
-    cli_progress_init(&progress, cli, name);
+    cli_progress_init(&progress, cli, cli->args[0]);
     /* Before the lock is taken: whoever sees it held may count on a clean stop. */
     cli_stop_catch();
     int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
     if (rc == 0)
-        rc = cli_source_inspect(cli, store, source);
-    if (rc == 0)
-        rc = cli_stop_check();
-    if (rc != 0)
-        return rc;
-    struct dor_put put = {
-        .diff = cli->values.diff,
-        .domain = cli->values.domain,
-        .parent = cli->values.parent,
-        .replace = cli->values.replace,
-        .sidecars = sidecars->rows,
-        .sidecar_count = sidecars->count,
-        .progress = cli_progress_update,
-        .progress_context = &progress,
-    };
-    cli_source_describe(source, &put);
-    return dor_store_put(store, name, &put, ret);
+        rc = dor_intake_put(intake, store, cli->args[0], cli_progress_update, &progress, ret);
+    cli_progress_clear(&progress);
+    const char *warning = dor_intake_warning(intake);
+    if (warning[0] != '\0')
+        fprintf(stderr, "dormouse: %s: %s\n", cli->args[1], warning);
+    return rc;
 }
 
-static int
-check_names(const struct cli *cli)
+static void
+fill_options(const struct cli *cli, struct dor_intake_options *ret)
 {
-    int rc = dor_name_check(cli->args[0]);
-    if (rc != 0 || cli->values.domain == NULL)
-        return rc;
-    rc = dor_name_check(cli->values.domain);
-    return rc == 0 ? 0 : dor_fail_wrap("--domain");
+    const struct cli_values *values = &cli->values;
+    *ret = (struct dor_intake_options){
+        .images = (const char *const *)cli->args + 1,
+        .image_count = cli->arg_count - 1,
+        .sidecars = values->sidecars.items,
+        .sidecar_count = values->sidecars.count,
+        .format = values->format,
+        .parent = values->parent,
+        .domain = values->domain,
+        .replace = values->replace,
+        .diff = values->diff,
+        .drop_free = values->drop_free,
+        .no_inspect = values->no_inspect,
+        .process = values->process,
+        .profile_directory = values->profiles,
+        .vmlinux = values->vmlinux,
+    };
 }
 
 int
@@ -96,16 +102,16 @@ cli_put_run(const struct cli *cli)
 {
     const char *name = cli->args[0];
     uint64_t start_ns = base_clock_monotonic_ns();
-    AUTO_SOURCE struct cli_source source = {0};
-    AUTO_SIDECARS struct cli_sidecars sidecars = {0};
+    AUTO_INTAKE struct dor_intake *intake = NULL;
+    struct dor_intake_options options;
     struct dor_put_result result = {0};
-    int rc = check_names(cli);
+    fill_options(cli, &options);
+    dor_intake_guard();
+    int rc = dor_name_check(name);
     if (rc == 0)
-        rc = cli_source_open(cli, &source);
+        rc = dor_intake_open(&options, &intake);
     if (rc == 0)
-        rc = cli_sidecars_read(&cli->values.sidecars, &sidecars);
-    if (rc == 0)
-        rc = put_image(cli, name, &source, &sidecars, &result);
+        rc = put_image(cli, intake, &result);
     if (rc != 0)
         return rc;
     uint64_t elapsed_ns = base_clock_monotonic_ns() - start_ns;

@@ -6,13 +6,11 @@
  * with its zeros. The other snapshot is read through a handle of its own while this one is being
  * decoded.
  */
-#include "cli/framed.h"
+#include "node/framed.h"
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/size.h"
-#include "cli/progress.h"
-#include "cli/stop.h"
 
 #include <dormouse/image.h>
 #include <string.h>
@@ -20,7 +18,6 @@
 struct target {
     struct dor_frame_writer *writer;
     struct dor_snapshot *snapshot;
-    struct dor_store *from_store;
     struct dor_snapshot *from; /* of a diff: the other; or NULL */
     uint64_t page_count;
     uint8_t *from_pages; /* DOR_SINK_PAGES_MAX of them */
@@ -31,7 +28,6 @@ target_fini(struct target *target)
 {
     dor_frame_writer_close(target->writer);
     dor_snapshot_close(target->from);
-    dor_store_close(target->from_store);
     base_free(target->from_pages);
 }
 
@@ -47,21 +43,20 @@ add_pages(void *context, uint64_t first_page, const struct iovec *pages, size_t 
 /* ------------------------------------------------------------------ diffs */
 
 static int
-open_from(const struct cli *cli, struct target *target)
+open_from(const struct dor_export *how, struct target *target)
 {
-    const char *name = cli->values.diff_from;
+    const char *name = how->diff_from;
     target->from_pages = base_alloc_pages(DOR_SINK_PAGES_MAX);
     if (target->from_pages == NULL)
         return DOR_E_NO_MEMORY;
-    int rc = cli_store_open(cli, DOR_OPEN_READ, &target->from_store);
-    if (rc == 0)
-        rc = dor_snapshot_open(target->from_store, name, &target->from);
+    int rc = dor_snapshot_open(how->diff_store, name, &target->from);
     if (rc != 0)
         return rc;
     if (dor_snapshot_info(target->from)->logical_bytes !=
         dor_snapshot_info(target->snapshot)->logical_bytes)
         return dor_fail(
-            DOR_E_USAGE, "--diff-from %s: it has another size than %s", name, cli->args[0]);
+            DOR_E_USAGE, "--diff-from %s: it has another size than %s", name,
+            dor_snapshot_info(target->snapshot)->name);
     return 0;
 }
 
@@ -123,33 +118,32 @@ add_zeros(struct target *target)
 /* ------------------------------------------------------------------ all of it */
 
 static int
-write_pages(const struct cli *cli, struct target *target)
+write_pages(const struct dor_export *how, struct target *target)
 {
-    AUTO_PROGRESS struct cli_progress progress;
     const struct dor_page_sink all = {.write = add_pages, .context = target};
     const struct dor_page_sink different = {
         .wants = is_elsewhere, .write = add_different, .context = target};
-    cli_progress_init(&progress, cli, dor_snapshot_info(target->snapshot)->name);
     int rc = dor_snapshot_write_pages(
-        target->snapshot, target->from == NULL ? &all : &different, cli_progress_update,
-        &progress);
+        target->snapshot, target->from == NULL ? &all : &different, how->progress,
+        how->progress_context);
     return rc == 0 && target->from != NULL ? add_zeros(target) : rc;
 }
 
 int
-cli_framed_write(
-    const struct cli *cli, struct dor_snapshot *snapshot, const void *frame, size_t frame_bytes)
+node_framed_write(
+    const struct dor_export *how, struct dor_snapshot *snapshot, const void *frame,
+    size_t frame_bytes)
 {
     AUTO_TARGET struct target target = {
         .snapshot = snapshot,
         .page_count = dor_snapshot_info(snapshot)->logical_bytes / DOR_PAGE_BYTES};
-    int rc = cli->values.diff_from == NULL ? 0 : open_from(cli, &target);
+    int rc = how->diff_from == NULL ? 0 : open_from(how, &target);
     if (rc == 0)
         rc = dor_frame_writer_open(
-            frame, frame_bytes, cli->values.output, target.page_count, &target.writer);
+            frame, frame_bytes, how->path, target.page_count, &target.writer);
     if (rc == 0)
-        rc = write_pages(cli, &target);
+        rc = write_pages(how, &target);
     if (rc == 0)
-        rc = cli_stop_check();
+        rc = node_export_ask(how);
     return rc == 0 ? dor_frame_writer_finish(target.writer) : rc;
 }

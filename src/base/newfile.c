@@ -2,7 +2,7 @@
 /*
  * newfile.c - write beside, sync, rename, sync the directory.
  */
-#include "cli/newfile.h"
+#include "base/newfile.h"
 
 #include "base/err.h"
 #include "base/file.h"
@@ -21,7 +21,7 @@ enum { SUFFIX_LETTERS = 6, TRIES_MAX = 100 };
 
 /* Split PATH into the directory, which is opened, and the name in it. */
 static int
-open_directory(struct cli_newfile *file)
+open_directory(struct base_newfile *file)
 {
     const char *slash = strrchr(file->path, '/');
     const char *name = slash == NULL ? file->path : slash + 1;
@@ -42,7 +42,7 @@ open_directory(struct cli_newfile *file)
 
 /* A regular file may be replaced; a link, a directory or a device was hardly meant. */
 static int
-check_place(struct cli_newfile *file)
+check_place(struct base_newfile *file)
 {
     struct stat status;
     file->mode = S_IRUSR | S_IWUSR;
@@ -61,7 +61,7 @@ check_place(struct cli_newfile *file)
 }
 
 static int
-write_temp_name(struct cli_newfile *file)
+write_temp_name(struct base_newfile *file)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
     uint8_t random[SUFFIX_LETTERS];
@@ -79,7 +79,7 @@ write_temp_name(struct cli_newfile *file)
 }
 
 static int
-make_temp(struct cli_newfile *file)
+make_temp(struct base_newfile *file)
 {
     int rc = DOR_E_EXISTS;
     for (int i = 0; rc == DOR_E_EXISTS && i < TRIES_MAX; i++) {
@@ -95,9 +95,9 @@ make_temp(struct cli_newfile *file)
 }
 
 int
-cli_newfile_open(struct cli_newfile *file, const char *path)
+base_newfile_open(struct base_newfile *file, const char *path)
 {
-    *file = CLI_NEWFILE_NONE;
+    *file = BASE_NEWFILE_NONE;
     file->path = path;
     if (path[0] == '\0')
         return dor_fail(DOR_E_USAGE, "the path of the file to write is empty");
@@ -113,7 +113,7 @@ cli_newfile_open(struct cli_newfile *file, const char *path)
 }
 
 bool
-cli_newfile_same(const struct cli_newfile *a, const struct cli_newfile *b)
+base_newfile_same(const struct base_newfile *a, const struct base_newfile *b)
 {
     struct stat in_a;
     struct stat in_b;
@@ -123,7 +123,7 @@ cli_newfile_same(const struct cli_newfile *a, const struct cli_newfile *b)
 }
 
 int
-cli_newfile_stream(const struct cli_newfile *file, FILE **ret)
+base_newfile_stream(const struct base_newfile *file, FILE **ret)
 {
     int fd = dup(file->fd);
     FILE *stream = fd < 0 ? NULL : fdopen(fd, "w");
@@ -137,7 +137,7 @@ cli_newfile_stream(const struct cli_newfile *file, FILE **ret)
 }
 
 int
-cli_newfile_stream_end(const struct cli_newfile *file, FILE *stream)
+base_newfile_stream_end(const struct base_newfile *file, FILE *stream)
 {
     bool failed = ferror(stream) != 0;
     if (fclose(stream) != 0)
@@ -146,7 +146,7 @@ cli_newfile_stream_end(const struct cli_newfile *file, FILE *stream)
 }
 
 int
-cli_newfile_sync(struct cli_newfile *file)
+base_newfile_sync(struct base_newfile *file)
 {
     if (fchmod(file->fd, file->mode) != 0)
         return dor_fail_errno(errno, "%s: cannot set its permissions", file->path);
@@ -154,7 +154,7 @@ cli_newfile_sync(struct cli_newfile *file)
 }
 
 int
-cli_newfile_commit(struct cli_newfile *file)
+base_newfile_commit(struct base_newfile *file)
 {
     int rc = base_file_rename(file->dirfd, file->temp, file->name);
     if (rc != 0)
@@ -164,12 +164,12 @@ cli_newfile_commit(struct cli_newfile *file)
 }
 
 void
-cli_newfile_fini(struct cli_newfile *file)
+base_newfile_fini(struct base_newfile *file)
 {
     struct base_err err = *base_err_record();
     if (file->temp[0] != '\0' && base_file_unlink(file->dirfd, file->temp) != 0)
         base_err_load(&err);
     base_auto_close(&file->fd);
     base_auto_close(&file->dirfd);
-    *file = CLI_NEWFILE_NONE;
+    *file = BASE_NEWFILE_NONE;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * input.c - looks at a path before it opens it, since to open a device or a pipe may already do
+ * sidecars.c - looks at a path before it opens it, since to open a device or a pipe may already do
  * something, and again at what was opened, since the path may mean another file by then.
  */
-#include "cli/input.h"
+#include "node/sidecars.h"
 
 #include "base/err.h"
 #include "base/file.h"
@@ -59,7 +59,7 @@ open_regular(const char *path, int *ret_fd, uint64_t *ret_size_bytes)
 
 /* Two of one name could not be told apart, nor be written into one directory. */
 static int
-check_name(const struct cli_sidecars *sidecars, const char *path, const char *name)
+check_name(const struct node_sidecars *sidecars, const char *path, const char *name)
 {
     for (size_t i = 0; i < sidecars->count; i++)
         if (strcmp(sidecars->rows[i].name, name) == 0)
@@ -73,10 +73,10 @@ check_name(const struct cli_sidecars *sidecars, const char *path, const char *na
 static int
 read_data(int fd, const char *path, uint64_t size_bytes, void **ret)
 {
-    if (size_bytes > CLI_SIDECAR_BYTES_MAX)
+    if (size_bytes > DOR_SIDECAR_BYTES_MAX)
         return dor_fail(
             DOR_E_USAGE, "sidecar %s: is too large: %" PRIu64 " bytes of at most %zu", path,
-            size_bytes, CLI_SIDECAR_BYTES_MAX);
+            size_bytes, DOR_SIDECAR_BYTES_MAX);
     AUTO_FREE void *data = base_alloc((size_t)size_bytes);
     if (data == NULL)
         return dor_fail_wrap("sidecar %s", path);
@@ -88,7 +88,7 @@ read_data(int fd, const char *path, uint64_t size_bytes, void **ret)
 }
 
 static int
-add_sidecar(struct cli_sidecars *sidecars, const char *path)
+add_sidecar(struct node_sidecars *sidecars, const char *path)
 {
     AUTO_CLOSE int fd = -1;
     uint64_t size_bytes = 0;
@@ -108,17 +108,19 @@ add_sidecar(struct cli_sidecars *sidecars, const char *path)
 }
 
 int
-cli_sidecars_read(const struct cli_list *paths, struct cli_sidecars *ret)
+node_sidecars_read(const char *const *paths, size_t count, struct node_sidecars *ret)
 {
     int rc = 0;
     ret->count = 0;
-    for (size_t i = 0; rc == 0 && i < paths->count; i++)
-        rc = add_sidecar(ret, paths->items[i]);
+    if (count > DOR_SIDECARS_MAX)
+        return dor_fail(DOR_E_USAGE, "at most %d sidecars", DOR_SIDECARS_MAX);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = add_sidecar(ret, paths[i]);
     return rc;
 }
 
 void
-cli_sidecars_fini(struct cli_sidecars *sidecars)
+node_sidecars_fini(struct node_sidecars *sidecars)
 {
     for (size_t i = 0; i < sidecars->count; i++) {
         void *data = NULL;
