@@ -5,6 +5,7 @@
  */
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
@@ -52,9 +53,14 @@ print_finding(void *context, const struct dor_finding *finding)
 static int
 check_store(const struct cli *cli, const struct dor_check *check, struct dor_check_result *ret)
 {
+    AUTO_CLIENT struct cli_client client = {0};
     AUTO_STORE struct dor_store *store = NULL;
     const char *directory = NULL;
-    int rc = cli_store_directory(cli, &directory);
+    int rc = check->repair ? cli_client_find(cli, &client) : 0;
+    if (rc == 0 && client.daemon != NULL)
+        return dor_client_check(client.daemon, check, ret);
+    if (rc == 0)
+        rc = cli_store_directory(cli, &directory);
     if (rc != 0)
         return rc;
     rc = cli_store_open(cli, check->repair ? DOR_OPEN_WRITE : DOR_OPEN_READ, &store);

@@ -27,7 +27,8 @@ struct cli_list {
 
 /* One field per option of verbs.def; NULL, 0 and false where an option was not given. */
 struct cli_values {
-    const char *store;
+    const char *store, *socket;
+    bool no_daemon;
     struct cli_list options;
     bool json, quiet, help, version;
 
@@ -46,6 +47,8 @@ struct cli_values {
 
     const char *name;
     bool absorb;
+
+    const char *config, *socket_mode;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };

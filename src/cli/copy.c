@@ -4,6 +4,7 @@
  */
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/text.h"
 
@@ -12,9 +13,17 @@
 static int
 copy_snapshot(const struct cli *cli, const char *new_name, struct dor_put_result *ret)
 {
+    AUTO_CLIENT struct cli_client client = {0};
     AUTO_STORE struct dor_store *source = NULL;
     AUTO_STORE struct dor_store *target = NULL;
-    int rc = cli_store_open(cli, DOR_OPEN_READ, &source);
+    const char *directory = NULL;
+    int rc = cli_store_directory(cli, &directory);
+    if (rc == 0)
+        rc = cli_client_find_store(cli, cli->values.to, &client);
+    if (rc == 0 && client.daemon != NULL)
+        return dor_client_copy(client.daemon, directory, cli->args[0], new_name, ret);
+    if (rc == 0)
+        rc = cli_store_open(cli, DOR_OPEN_READ, &source);
     if (rc == 0) {
         rc = dor_store_open(cli->values.to, DOR_OPEN_WRITE, cli->store_options, &target);
         if (rc != 0)

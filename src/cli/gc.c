@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/size.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
@@ -58,13 +59,16 @@ print_text(const struct dor_gc_result *result)
 static int
 collect(const struct cli *cli, struct dor_gc_result *ret)
 {
+    AUTO_CLIENT struct cli_client client = {0};
     AUTO_STORE struct dor_store *store = NULL;
     AUTO_PROGRESS struct cli_progress progress;
     const struct cli_values *values = &cli->values;
     cli_progress_init(&progress, cli, values->squeeze ? "squeeze" : "gc");
     /* Before the lock is taken, as put does. */
     cli_stop_catch();
-    int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    int rc = cli_client_find(cli, &client);
+    if (rc == 0 && client.daemon == NULL)
+        rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
     if (rc == 0)
         rc = cli_stop_check();
     if (rc != 0)
@@ -78,7 +82,8 @@ collect(const struct cli *cli, struct dor_gc_result *ret)
         .progress = cli_progress_update,
         .progress_context = &progress,
     };
-    return dor_store_gc(store, &gc, ret);
+    return client.daemon != NULL ? dor_client_gc(client.daemon, &gc, ret)
+                                 : dor_store_gc(store, &gc, ret);
 }
 
 int

@@ -6,12 +6,12 @@
  */
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "cli/args.h"
 #include "cli/help.h"
 #include "cli/json.h"
 #include "cli/stop.h"
 #include "cli/text.h"
-#include "cli/version.h"
 
 #include <errno.h>
 #include <fcntl.h>

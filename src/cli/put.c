@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/kinds.h"
 #include "cli/progress.h"
@@ -56,22 +57,52 @@ print_text(const char *name, const struct dor_put_result *result, uint64_t elaps
     return cli_kinds_print_added(&result->total);
 }
 
-/* Store what was opened. */
-static int
-put_image(const struct cli *cli, struct dor_intake *intake, struct dor_put_result *ret)
+static void
+warn(const struct cli *cli, const char *words)
 {
+    if (words[0] != '\0')
+        fprintf(stderr, "dormouse: %s: %s\n", cli->args[1], words);
+}
+
+static int
+put_alone(
+    const struct cli *cli, const struct dor_intake_options *options,
+    struct cli_progress *progress, struct dor_put_result *ret)
+{
+    AUTO_INTAKE struct dor_intake *intake = NULL;
     AUTO_STORE struct dor_store *store = NULL;
-    AUTO_PROGRESS struct cli_progress progress;
-    cli_progress_init(&progress, cli, cli->args[0]);
+    dor_intake_guard();
+    int rc = dor_intake_open(options, &intake);
+    if (rc != 0)
+        return rc;
     /* Before the lock is taken: whoever sees it held may count on a clean stop. */
     cli_stop_catch();
-    int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
     if (rc == 0)
-        rc = dor_intake_put(intake, store, cli->args[0], cli_progress_update, &progress, ret);
+        rc = dor_intake_put(intake, store, cli->args[0], cli_progress_update, progress, ret);
+    cli_progress_clear(progress);
+    warn(cli, dor_intake_warning(intake));
+    return rc;
+}
+
+static int
+put_image(
+    const struct cli *cli, const struct dor_intake_options *options, struct dor_put_result *ret)
+{
+    AUTO_CLIENT struct cli_client client = {0};
+    AUTO_PROGRESS struct cli_progress progress;
+    char warning[DOR_WARNING_BYTES] = "";
+    cli_progress_init(&progress, cli, cli->args[0]);
+    int rc = cli_client_find(cli, &client);
+    if (rc != 0)
+        return rc;
+    if (client.daemon == NULL)
+        return put_alone(cli, options, &progress, ret);
+    cli_stop_catch();
+    rc = dor_client_put(
+        client.daemon, cli->args[0], options, cli_progress_update, &progress, ret, warning);
     cli_progress_clear(&progress);
-    const char *warning = dor_intake_warning(intake);
-    if (warning[0] != '\0')
-        fprintf(stderr, "dormouse: %s: %s\n", cli->args[1], warning);
+    warn(cli, warning);
     return rc;
 }
 
@@ -102,16 +133,12 @@ cli_put_run(const struct cli *cli)
 {
     const char *name = cli->args[0];
     uint64_t start_ns = base_clock_monotonic_ns();
-    AUTO_INTAKE struct dor_intake *intake = NULL;
     struct dor_intake_options options;
     struct dor_put_result result = {0};
     fill_options(cli, &options);
-    dor_intake_guard();
     int rc = dor_name_check(name);
     if (rc == 0)
-        rc = dor_intake_open(&options, &intake);
-    if (rc == 0)
-        rc = put_image(cli, intake, &result);
+        rc = put_image(cli, &options, &result);
     if (rc != 0)
         return rc;
     uint64_t elapsed_ns = base_clock_monotonic_ns() - start_ns;

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/size.h"
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/progress.h"
 #include "cli/stop.h"
@@ -38,6 +39,7 @@ info_json(const struct dor_root_info *info, enum dor_root_state state)
 static int
 add_image(const struct cli *cli, struct dor_root_info *ret)
 {
+    AUTO_CLIENT struct cli_client client = {0};
     AUTO_STORE struct dor_store *store = NULL;
     AUTO_PROGRESS struct cli_progress progress;
     const struct dor_root_add add = {
@@ -50,10 +52,15 @@ add_image(const struct cli *cli, struct dor_root_info *ret)
     cli_progress_init(&progress, cli, "root add");
     /* Before the lock is taken, as put does. */
     cli_stop_catch();
-    int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    int rc = cli_client_find(cli, &client);
+    if (rc == 0 && client.daemon == NULL)
+        rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
     if (rc == 0)
         rc = cli_stop_check();
-    return rc == 0 ? dor_store_root_add(store, &add, ret) : rc;
+    if (rc != 0)
+        return rc;
+    return client.daemon != NULL ? dor_client_root_add(client.daemon, &add, ret)
+                                 : dor_store_root_add(store, &add, ret);
 }
 
 static int
@@ -134,10 +141,16 @@ run_ls(const struct cli *cli)
 static int
 run_rm(const struct cli *cli)
 {
+    AUTO_CLIENT struct cli_client client = {0};
     AUTO_STORE struct dor_store *store = NULL;
-    int rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
-    if (rc == 0)
-        rc = dor_store_root_remove(store, cli->args[1], cli->values.absorb);
+    const char *name = cli->args[1];
+    int rc = cli_client_find(cli, &client);
+    if (rc == 0 && client.daemon != NULL)
+        rc = dor_client_root_remove(client.daemon, name, cli->values.absorb);
+    else if (rc == 0)
+        rc = cli_store_open(cli, DOR_OPEN_WRITE, &store);
+    if (rc == 0 && store != NULL)
+        rc = dor_store_root_remove(store, name, cli->values.absorb);
     if (rc != 0)
         return rc;
     if (cli->values.json)

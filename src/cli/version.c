@@ -2,7 +2,7 @@
 /*
  * version.c - `dormouse version`.
  */
-#include "cli/version.h"
+#include "base/version.h"
 
 #include "base/cpu.h"
 #include "cli/cli.h"
