@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/size.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,6 +46,11 @@ node_bus_install(void)
 void
 node_bus_begin(void)
 {
+    /* Threads begin with all signals blocked, and a blocked SIGBUS is deadly. */
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
     lost = false;
     armed = true;
 }

@@ -402,6 +402,14 @@ run(struct request *request, struct MHD_Connection *mhd)
     return answer_call(request, mhd);
 }
 
+static bool
+has_body(struct MHD_Connection *mhd)
+{
+    const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
+    return MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding") != NULL ||
+           (length != NULL && strtoull(length, NULL, 10) > 0);
+}
+
 static enum MHD_Result
 handle(
     void *context, struct MHD_Connection *mhd, const char *url, const char *method,
@@ -414,10 +422,10 @@ handle(
         *request_context = request;
         if (request == NULL)
             return MHD_NO;
-        /* Before the body is read, so that a client with a long one need not send it. */
-        return request->refused.code == 0
-                   ? MHD_YES
-                   : answer_error(request, mhd, &request->refused, request->status);
+        /* Before the body is read, so that a long one need not be sent; it ends the connection. */
+        return request->refused.code != 0 && has_body(mhd)
+                   ? answer_error(request, mhd, &request->refused, request->status)
+                   : MHD_YES;
     }
     if (*data_bytes > 0) {
         take_body(request, data, *data_bytes);

@@ -140,6 +140,11 @@ end_call(struct node_jobs *jobs, struct node_call *call, bool was_running)
     bool cancelled = atomic_load_explicit(&call->cancelled, memory_order_relaxed);
     call->state = call->err.code == 0 ? NODE_DONE : cancelled ? NODE_CANCELLED : NODE_FAILED;
     call->ended_ns = base_clock_realtime_ns();
+    /* Progress is told in steps, of which the last may be short of the end. */
+    if (call->state == NODE_DONE)
+        node_call_progress(
+            call, atomic_load_explicit(&call->total_bytes, memory_order_relaxed),
+            atomic_load_explicit(&call->total_bytes, memory_order_relaxed));
     jobs->ended++;
     struct node_call *forgotten = is_worth_keeping(call) ? NULL : forget_locked(jobs, call);
     if (forgotten == NULL)

@@ -332,6 +332,9 @@ end(struct server *server)
     dor_wake_server_close(node->wake_server);
     dor_store_close(node->writer);
     node_config_fini(&node->config);
+    /* One signal too many is not to kill a daemon that has ended as it was asked to. */
+    while (server->signal_fd >= 0 && read_signal(server) != 0)
+        continue;
     base_auto_close(&server->signal_fd);
     if (server->masked)
         pthread_sigmask(SIG_SETMASK, &server->old_mask, NULL);
