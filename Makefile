@@ -7,7 +7,7 @@ MESON_ARGS ?=
 # A new room or test folder is a reason to look at the tree again; ninja sees every other change itself.
 MESON_LISTS := $(wildcard meson.build meson_options.txt include/meson.build include/dormouse/*.h \
                  src/meson.build src/*/meson.build tests/meson.build tests/*/meson.build \
-                 docs/man/meson.build bench/meson.build)
+                 docs/man/meson.build bench/meson.build dist/systemd/meson.build)
 
 .DEFAULT_GOAL := build
 .PHONY: help build demo test check asan tsan clang analyze fuzz bench lint \

@@ -44,6 +44,8 @@ struct dor_intake_options {
 
 struct dor_intake;
 
+/* Whether OPTIONS go together, without looking at any file: DOR_E_USAGE when they do not. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_intake_check(const struct dor_intake_options *options);
 /*
  * Open the images and read the sidecars. All that can be wrong with them is found here, before a
  * store is opened. DOR_E_USAGE: not such files, or options that do not go together.

@@ -49,6 +49,7 @@ struct cli_values {
     bool absorb;
 
     const char *config, *socket_mode;
+    bool daemon;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };

@@ -7,6 +7,7 @@
 #include "cli/json.h"
 #include "cli/text.h"
 
+#include <dormouse/node.h>
 #include <stdio.h>
 
 enum { INDENT = 6 };
@@ -40,13 +41,21 @@ add_option(
 int
 cli_options_run(const struct cli *cli)
 {
+    bool daemon = cli->values.daemon;
+    void (*each)(
+        void (*visit)(
+            void *context, const char *name, const char *preset, const char *unit,
+            const char *text),
+        void *context) = daemon ? dor_daemon_options_each : dor_options_each;
     if (cli->values.json) {
         AUTO_JSON json_t *rows = json_array();
         struct collected collected = {.rows = rows};
-        dor_options_each(add_option, &collected);
+        each(add_option, &collected);
         return cli_json_print(collected.lost ? NULL : json_pack("{s:O}", "options", rows));
     }
-    puts("Options for --option NAME=VALUE, with their defaults:");
-    dor_options_each(print_option, NULL);
+    puts(
+        daemon ? "Lines of the daemon's configuration, with their defaults:"
+               : "Options for --option NAME=VALUE, with their defaults:");
+    each(print_option, NULL);
     return 0;
 }

@@ -138,6 +138,8 @@ cli_put_run(const struct cli *cli)
     fill_options(cli, &options);
     int rc = dor_name_check(name);
     if (rc == 0)
+        rc = dor_intake_check(&options);
+    if (rc == 0)
         rc = put_image(cli, &options, &result);
     if (rc != 0)
         return rc;

@@ -3,8 +3,8 @@
  * connection.c - accepts, refuses in words, and watches.
  *
  * Invariants:
- *   1. A connection has a deadline unless its request is whole or its body is an image: slow clients
- *      cannot hold connections. Silence in images and answers is libmicrohttpd's timeout.
+ *   1. A connection has a deadline unless its request is whole or its body is an image: who is
+ *      slow cannot hold one. Silence in images and answers is libmicrohttpd's timeout.
  *   2. A descriptor in the list is open: libmicrohttpd tells of the end before it closes.
  */
 #include "node/connection.h"

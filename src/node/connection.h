@@ -5,8 +5,8 @@
  *
  * Ownership:  the list in struct node_http; libmicrohttpd holds a pointer between its two
  *             notifications.
- * Threads:    the main one accepts and watches, libmicrohttpd's notifies; the list is under the lock
- *             of struct node_http.
+ * Threads:    the main one accepts and watches, libmicrohttpd's notifies; the list is under the
+ *             lock of struct node_http.
  * Errors:     told to the client.
  */
 #ifndef DOR_NODE_CONNECTION_H

@@ -119,8 +119,8 @@ open_image(struct dor_intake *intake, const char *path, enum dor_image_format fo
     return rc == 0 ? 0 : dor_fail_wrap("image %s", path);
 }
 
-static int
-check_options(const struct dor_intake_options *options)
+int
+dor_intake_check(const struct dor_intake_options *options)
 {
     if (options->image_count == 0)
         return dor_fail(DOR_E_USAGE, "put needs an image");
@@ -159,7 +159,7 @@ open_images(struct dor_intake *intake)
 int
 dor_intake_open(const struct dor_intake_options *options, struct dor_intake **ret)
 {
-    int rc = check_options(options);
+    int rc = dor_intake_check(options);
     if (rc != 0)
         return rc;
     struct dor_intake *intake = base_zalloc(sizeof *intake);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * metrics.c - numbers for Prometheus: gauges of the store, of the page server and of the daemon, and
- * the daemon's counters.
+ * metrics.c - numbers for Prometheus: gauges of the store, of the page server and of the daemon,
+ * and the daemon's counters.
  */
 #include "base/clock.h"
 #include "base/err.h"

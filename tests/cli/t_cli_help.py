@@ -11,8 +11,9 @@ import sys
 sys.dont_write_bytecode = True
 from cli import *
 
-VERBS = "init put get ls show explain rm gc check stat copy root working-set inspect options version".split()
-GLOBAL = "--store --option --json --quiet --help --version".split()
+VERBS = ("init put get ls show explain rm gc check stat copy root working-set inspect serve options "
+         "version").split()
+GLOBAL = "--store --option --socket --no-daemon --json --quiet --help --version".split()
 MAN = pathlib.Path("docs/man/dormouse.1")
 
 
@@ -56,8 +57,13 @@ def test_man_page():
         return
     made = subprocess.run(["docs/man/options-page", program], capture_output=True)
     (work / "dormouse-options.7").write_bytes(made.stdout)
-    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN, work / "dormouse-options.7"],
-                          capture_output=True, text=True)
+    serve = subprocess.run(["docs/man/options-page", program, "docs/man/dormouse-serve.8.in"], capture_output=True)
+    (work / "dormouse-serve.8").write_bytes(serve.stdout)
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN, work / "dormouse-options.7",
+                           work / "dormouse-serve.8"], capture_output=True, text=True)
+    settings = says("options --daemon", "options", "--daemon")["options"]
+    ok(settings and all(f".It Cm {row['name']}\n".encode() in serve.stdout for row in settings),
+       "dormouse-serve(8) has every setting")
     is_(made.stderr + lint.stdout.encode() + lint.stderr.encode(), b"", "the man pages are clean")
     options = says("options", "options")["options"]
     ok(all(f".It Cm {row['name']}\n".encode() in made.stdout for row in options),
