@@ -34,7 +34,7 @@ struct node_values {
 
     const char *output, *diff_from, *sidecars_directory;
     const char *store, *as, *name, *path;
-    bool absorb, squeeze;
+    bool absorb, squeeze, cluster;
     uint64_t squeeze_age_ns, work_bytes_max;
 };
 

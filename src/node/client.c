@@ -474,6 +474,7 @@ dor_client_gc(struct dor_client *client, const struct dor_gc *gc, struct dor_gc_
     json_t *body = json_object();
     bool fine = true;
     set_flag(body, "squeeze", gc->squeeze, &fine);
+    set_flag(body, "cluster", gc->cluster, &fine);
     if (gc->squeeze)
         set(body, "squeeze_age_ns", node_shape_u64(gc->squeeze_age_ns), &fine);
     set(body, "work_bytes_max", node_shape_u64(gc->work_bytes_max), &fine);

@@ -49,6 +49,7 @@ print_store(FILE *out, const struct dor_stat *stat)
         {"store_stored_bytes", "Bytes of all files of the store.", stat->stored_bytes},
         {"store_segment_bytes", "Bytes of segments.", stat->segment_bytes},
         {"store_recipe_bytes", "Bytes of recipes and sidecars.", stat->recipe_bytes},
+        {"store_working_sets", "Snapshots whose working set is known.", stat->working_sets},
         {"store_catalog_bytes", "Bytes of the catalog.", stat->catalog_bytes},
     };
     print_metrics(out, "gauge", gauges, ARRAY_LEN(gauges));

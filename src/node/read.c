@@ -67,21 +67,41 @@ node_stat_run(struct node_call *call)
     return rc == 0 ? node_call_json(call, node_shape_stat(&stat)) : rc;
 }
 
+/* In short; null when there is none that can be read. */
+static json_t *
+working_set_brief(struct dor_store *store, const char *name)
+{
+    struct dor_working_set working_set;
+    if (dor_working_set_read(store, name, &working_set) != 0)
+        return json_null();
+    json_t *json = node_shape_working_set_brief(&working_set);
+    dor_working_set_fini(&working_set);
+    return json;
+}
+
+struct rows {
+    struct dor_store *store;
+    json_t *list;
+};
+
 static int
 add_row(void *context, const struct dor_snapshot_info *info)
 {
-    return json_array_append_new(context, node_shape_row(info)) == 0 ? 0 : no_memory();
+    const struct rows *rows = context;
+    json_t *row = node_shape_row(info, working_set_brief(rows->store, info->name));
+    return json_array_append_new(rows->list, row) == 0 ? 0 : no_memory();
 }
 
 int
 node_list_run(struct node_call *call)
 {
     AUTO_STORE struct dor_store *store = NULL;
-    AUTO_JSON json_t *rows = json_array();
+    AUTO_JSON json_t *list = json_array();
     int rc = node_reader_open(call, &store);
+    struct rows rows = {store, list};
     if (rc == 0)
-        rc = dor_store_list(store, add_row, rows);
-    return rc == 0 ? node_call_json(call, json_pack("{s:O}", "snapshots", rows)) : rc;
+        rc = dor_store_list(store, add_row, &rows);
+    return rc == 0 ? node_call_json(call, json_pack("{s:O}", "snapshots", list)) : rc;
 }
 
 static int
@@ -115,7 +135,42 @@ node_show_run(struct node_call *call)
         rc = list_sidecars(snapshot, sidecars);
     if (rc != 0)
         return rc;
-    return node_call_json(call, node_shape_snapshot(dor_snapshot_info(snapshot), sidecars));
+    const struct dor_snapshot_info *info = dor_snapshot_info(snapshot);
+    return node_call_json(
+        call, node_shape_snapshot(info, sidecars, working_set_brief(store, info->name)));
+}
+
+int
+node_working_set_run(struct node_call *call)
+{
+    AUTO_STORE struct dor_store *store = NULL;
+    AUTO_SNAPSHOT struct dor_snapshot *snapshot = NULL;
+    struct dor_working_set working_set;
+    const char *name = call->parameters[0];
+    int rc = open_snapshot(call, &store, &snapshot);
+    if (rc == 0)
+        rc = dor_working_set_read(store, name, &working_set);
+    if (rc != 0)
+        return rc;
+    uint64_t page_count = dor_snapshot_info(snapshot)->logical_bytes / DOR_PAGE_BYTES;
+    rc = node_call_json(call, node_shape_working_set(name, &working_set, page_count));
+    dor_working_set_fini(&working_set);
+    return rc;
+}
+
+/* Wakes learn without the writer's lock, and what they learnt is forgotten without it. */
+int
+node_working_set_forget_run(struct node_call *call)
+{
+    AUTO_STORE struct dor_store *store = NULL;
+    const char *name = call->parameters[0];
+    int rc = dor_name_check(name);
+    if (rc == 0)
+        rc = node_reader_open(call, &store);
+    if (rc == 0)
+        rc = dor_working_set_forget(store, name);
+    return rc == 0 ? node_call_json(call, json_pack("{s:o}", "name", node_shape_text(name)))
+                   : rc;
 }
 
 int
@@ -283,10 +338,11 @@ int
 node_get_run(struct node_call *call)
 {
     AUTO_STORE struct dor_store *store = NULL;
+    AUTO_STORE struct dor_store *diff_store = NULL;
     uint64_t start_ns = base_clock_monotonic_ns();
     struct dor_export_result result = {0};
     const char *name = call->parameters[0];
-    const struct dor_export how = {
+    struct dor_export how = {
         .path = call->values.output,
         .diff_from = call->values.diff_from,
         .sidecars_directory = call->values.sidecars_directory,
@@ -298,6 +354,9 @@ node_get_run(struct node_call *call)
     int rc = dor_name_check(name);
     if (rc == 0)
         rc = node_reader_open(call, &store);
+    if (rc == 0 && how.diff_from != NULL)
+        rc = node_reader_open(call, &diff_store);
+    how.diff_store = diff_store;
     if (rc == 0)
         rc = dor_store_export(store, name, &how, &result);
     if (rc != 0)

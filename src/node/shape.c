@@ -46,7 +46,7 @@ static const struct number stat_numbers[] = {
     NUMBER(dor_stat, logical_bytes), NUMBER(dor_stat, stored_bytes),
     NUMBER(dor_stat, segment_bytes), NUMBER(dor_stat, table_bytes),
     NUMBER(dor_stat, recipe_bytes),  NUMBER(dor_stat, catalog_bytes),
-    NUMBER(dor_stat, root_bytes),
+    NUMBER(dor_stat, root_bytes),    NUMBER(dor_stat, working_set_bytes),
 };
 
 static const struct number explain_numbers[] = {
@@ -59,7 +59,7 @@ static const struct number explain_numbers[] = {
 static const struct number gc_numbers[] = {
     NUMBER(dor_gc_result, before_bytes),       NUMBER(dor_gc_result, after_bytes),
     NUMBER(dor_gc_result, dead_pages),         NUMBER(dor_gc_result, live_pages),
-    NUMBER(dor_gc_result, rewritten_segments),
+    NUMBER(dor_gc_result, rewritten_segments), NUMBER(dor_gc_result, clustered_pages),
 };
 
 static const struct number check_numbers[] = {
@@ -233,24 +233,26 @@ node_shape_put(
 }
 
 json_t *
-node_shape_row(const struct dor_snapshot_info *info)
+node_shape_row(const struct dor_snapshot_info *info, json_t *working_set)
 {
     json_t *object = json_object();
     return made_or_null(
-        object, set(object, "name", node_shape_text(info->name)) &&
-                    set(object, "domain", node_shape_text(info->domain)) &&
-                    set(object, "parent", node_shape_text(info->parent)) &&
-                    set(object, "logical_bytes", node_shape_u64(info->logical_bytes)) &&
-                    set(object, "added_bytes", node_shape_u64(info->put.added_bytes)) &&
-                    set(object, "sidecars", node_shape_u64(info->sidecar_count)) &&
-                    set(object, "created", node_shape_time(info->created_ns)) &&
-                    set(object, "woken", node_shape_time(info->woken_ns)) &&
-                    set(object, "pages_by_class", classes_json(info->put.pages_by_class)) &&
-                    set(object, "by_region_type", region_types_json(info->put.by_region_type)));
+        object,
+        set(object, "name", node_shape_text(info->name)) &&
+            set(object, "domain", node_shape_text(info->domain)) &&
+            set(object, "parent", node_shape_text(info->parent)) &&
+            set(object, "logical_bytes", node_shape_u64(info->logical_bytes)) &&
+            set(object, "added_bytes", node_shape_u64(info->put.added_bytes)) &&
+            set(object, "sidecars", node_shape_u64(info->sidecar_count)) &&
+            set(object, "created", node_shape_time(info->created_ns)) &&
+            set(object, "woken", node_shape_time(info->woken_ns)) &&
+            set(object, "pages_by_class", classes_json(info->put.pages_by_class)) &&
+            set(object, "by_region_type", region_types_json(info->put.by_region_type)) &&
+            set(object, "working_set", working_set));
 }
 
 json_t *
-node_shape_snapshot(const struct dor_snapshot_info *info, json_t *sidecars)
+node_shape_snapshot(const struct dor_snapshot_info *info, json_t *sidecars, json_t *working_set)
 {
     const struct dor_put_result *put = &info->put;
     json_t *object = json_object();
@@ -269,7 +271,41 @@ node_shape_snapshot(const struct dor_snapshot_info *info, json_t *sidecars)
                     set(object, "generation", node_shape_u64(info->generation)) &&
                     set(object, "logical_bytes", node_shape_u64(info->logical_bytes)) &&
                     set(object, "by_region_type", region_types_json(put->by_region_type)) &&
-                    set(object, "sidecars", json_incref(sidecars)));
+                    set(object, "sidecars", json_incref(sidecars)) &&
+                    set(object, "working_set", working_set));
+}
+
+json_t *
+node_shape_working_set(
+    const char *name, const struct dor_working_set *working_set, uint64_t image_pages)
+{
+    json_t *runs = json_array();
+    bool made = true;
+    for (size_t i = 0; made && i < working_set->run_count; i++)
+        made = json_array_append_new(
+                   runs, json_pack(
+                             "[o, o]", node_shape_u64(working_set->runs[i].first_page),
+                             node_shape_u64(working_set->runs[i].page_count))) == 0;
+    runs = made_or_null(runs, made);
+    const uint64_t *shares = working_set->pages_by_share;
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:o}", "name",
+        node_shape_text(name), "wakes", node_shape_u64(working_set->wakes), "pages",
+        node_shape_u64(working_set->page_count), "bytes",
+        node_shape_u64(working_set->page_count * DOR_PAGE_BYTES), "image_pages",
+        node_shape_u64(image_pages), "candidate_pages",
+        node_shape_u64(working_set->candidate_pages), "file_bytes",
+        node_shape_u64(working_set->file_bytes), "pages_by_share", "third",
+        node_shape_u64(shares[0]), "two_thirds", node_shape_u64(shares[1]), "all",
+        node_shape_u64(shares[2]), "runs", runs);
+}
+
+json_t *
+node_shape_working_set_brief(const struct dor_working_set *working_set)
+{
+    return json_pack(
+        "{s:o, s:o}", "wakes", node_shape_u64(working_set->wakes), "pages",
+        node_shape_u64(working_set->page_count));
 }
 
 static json_t *

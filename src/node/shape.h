@@ -22,8 +22,13 @@ json_t *node_shape_error(const struct base_err *err);
 json_t *node_shape_put(
     const char *name, const struct dor_put_result *result, uint64_t elapsed_ns,
     const char *warning);
-json_t *node_shape_row(const struct dor_snapshot_info *info);
-json_t *node_shape_snapshot(const struct dor_snapshot_info *info, json_t *sidecars);
+/* WORKING_SET is taken. */
+json_t *node_shape_row(const struct dor_snapshot_info *info, json_t *working_set);
+json_t *node_shape_snapshot(
+    const struct dor_snapshot_info *info, json_t *sidecars, json_t *working_set);
+json_t *node_shape_working_set(
+    const char *name, const struct dor_working_set *working_set, uint64_t image_pages);
+json_t *node_shape_working_set_brief(const struct dor_working_set *working_set);
 json_t *node_shape_explain(const char *name, const struct dor_explain *explain);
 json_t *node_shape_stat(const struct dor_stat *stat);
 json_t *node_shape_root(const struct dor_root_info *info, enum dor_root_state state);

@@ -192,6 +192,7 @@ node_gc_run(struct node_call *call)
     bool age_given = json_object_get(call->body, "squeeze_age_ns") != NULL;
     const struct dor_gc gc = {
         .squeeze = values->squeeze,
+        .cluster = values->cluster,
         .squeeze_age_ns = age_given ? values->squeeze_age_ns : NS_PER_DAY,
         .work_bytes_max = values->work_bytes_max,
         .progress = node_call_progress,

@@ -1,20 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """t_cli_working_set.py - working-set show and forget, and what ls, show, stat and check tell of one."""
-import ctypes
-import struct
 import sys
 
 sys.dont_write_bytecode = True
 from cli import *
 
-try:
-    xxhash = ctypes.CDLL("libxxhash.so.0")
-except OSError:
+import working_sets
+from working_sets import xxhash
+
+if xxhash is None:
     print("1..0 # SKIP libxxhash.so.0 is not installed")
     sys.exit(77)
-xxhash.XXH3_64bits.restype = ctypes.c_uint64
-xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 rng = make_seed()
 store = new_store()
 PAGES = 640
@@ -22,25 +19,8 @@ data = b"".join(rng.randbytes(PAGE) for _ in range(PAGES))
 image = write("image", data)
 
 
-def xxh3(text):
-    return xxhash.XXH3_64bits(text, len(text))
-
-
 def teach(wakes, windows):
-    """Write the file of a working set by docs/formats/working-set.md: (window, mask, rank, history) each."""
-    after, gaps = 0, []
-    for window, *_ in windows:
-        gaps.append(window - after)
-        after = window + 1
-    body = bytes([wakes, len(windows), *gaps]) + b"".join(struct.pack("<H", row[1]) for row in windows)
-    body += bytes([1] * len(windows)) + bytes(row[2] for row in windows)
-    body += b"".join(bytes([row[3]]) * bin(row[1]).count("1") for row in windows)
-    snapshot_id = says("show", "show", "a", store=store)["id"]
-    uuid = (pathlib.Path(store) / f"snap.{snapshot_id:016x}").read_bytes()[8:24]
-    head = struct.pack("<8s16sIIQQII", b"DORWSET1", uuid, 0, len(body), snapshot_id, PAGES, len(body), 0)
-    path = pathlib.Path(store) / f"wset.{snapshot_id:016x}"
-    path.write_bytes(head + struct.pack("<Q", xxh3(head) ^ xxh3(body)) + body)
-    return path
+    return working_sets.teach(store, "a", PAGES, wakes, windows)
 
 
 def test_none():

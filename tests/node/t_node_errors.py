@@ -90,6 +90,8 @@ def test_store():
     refuses(404, MISSING, "ghost", "nothing to remove", "DELETE", "/snapshots/ghost")
     refuses(404, MISSING, "ghost", "nothing to explain", "GET", "/snapshots/ghost/explain")
     refuses(404, MISSING, "ghost", "nothing to get", "POST", "/snapshots/ghost/get", {"output": str(work / "never")})
+    refuses(404, MISSING, "", "no working set", "GET", "/snapshots/a/working-set")
+    refuses(404, MISSING, "", "none to forget", "DELETE", "/snapshots/a/working-set")
     refuses(404, MISSING, "sidecar", "no such sidecar", "GET", "/snapshots/a/sidecars/none")
     refuses(404, MISSING, "job 99", "no such job", "GET", "/jobs/99")
     refuses(409, "exists", "a", "a name that is taken", "PUT", "/snapshots/a", {"image": path})

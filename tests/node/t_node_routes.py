@@ -5,6 +5,7 @@ import sys
 
 sys.dont_write_bytecode = True
 from node import *
+import working_sets
 
 rng = make_seed()
 store, other = new_store(), new_store("other")
@@ -101,6 +102,19 @@ def test_names():
     is_(daemon.says("DELETE", f"/snapshots/{quote(name)}"), {"removed": name}, "also to be removed")
 
 
+def test_working_sets():
+    for method in ("GET", "DELETE"):
+        daemon.refuses(404, "not found", "", f"{method} of a working set that is not there", method, "/snapshots/a/working-set")
+    if working_sets.xxhash is None:
+        skip("libxxhash.so.0 is not installed", "working sets")
+        return
+    working_sets.teach(store, "a", len(image) // PAGE, 5, [(2, 0x00FF, 200, 0b1011), (3, 0x0001, 0, 0b11)])
+    same("/snapshots/a/working-set", "working-set", "show", "a")
+    same("/snapshots", "ls")
+    is_(daemon.says("DELETE", "/snapshots/a/working-set"), {"name": "a"}, "it can be forgotten")
+    is_(daemon.says("GET", "/snapshots/a")["working_set"], None, "and then is")
+
+
 def test_roots():
     is_(daemon.says("GET", "/roots"), {"roots": []}, "no root images at first")
     added = daemon.says("POST", "/roots", {"path": root_path, "name": "disk"})
@@ -129,7 +143,7 @@ def test_upkeep():
     daemon.says("DELETE", "/snapshots/r")
     swept = daemon.says("POST", "/gc")
     ok(swept["complete"] and swept["after_bytes"] < swept["before_bytes"], "gc gives back", swept)
-    ok(daemon.says("POST", "/gc", {"squeeze": True, "squeeze_age_ns": 0})["complete"], "gc squeezes")
+    ok(daemon.says("POST", "/gc", {"squeeze": True, "squeeze_age_ns": 0, "cluster": True})["complete"], "gc squeezes")
     is_(daemon.says("POST", "/repair")["finding_count"], 0, "repair finds nothing either")
     daemon.says("PUT", "/snapshots/after", {"image": image_path, "options": {"codec": "lz4"}})
     ok(daemon.ask("GET", "/snapshots/after/image")[2] == image, "and the store goes on")
@@ -192,6 +206,7 @@ test_document()
 test_images()
 test_chain()
 test_names()
+test_working_sets()
 test_roots()
 test_copies()
 test_upkeep()
