@@ -387,7 +387,16 @@ base_file_next_data(
         *ret_start = base_min_u64((uint64_t)start, size_bytes);
         *ret_end = base_min_u64((uint64_t)end, size_bytes);
     } else if (errnum == ENXIO) {
-        *ret_start = *ret_end = size_bytes; /* only a hole is left */
+        /* Only a hole is left, or the file ends before it: it was cut meanwhile. */
+        uint64_t now_bytes = 0;
+        int err = base_file_size(fd, "image", &now_bytes);
+        if (err == 0 && now_bytes < size_bytes)
+            err = dor_fail(
+                DOR_E_IO, "descriptor %d: was cut from %llu to %llu bytes", fd,
+                (unsigned long long)size_bytes, (unsigned long long)now_bytes);
+        if (err != 0)
+            return err;
+        *ret_start = *ret_end = size_bytes;
     } else if (errnum == EINVAL || errnum == EOPNOTSUPP) {
         *ret_start = offset;
         *ret_end = size_bytes;

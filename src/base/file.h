@@ -97,6 +97,8 @@ DOR_MUST_CHECK int base_file_lock_exclusive(int fd, const char *name);
 /*
  * The next range of [OFFSET, SIZE_BYTES) that is not a hole: *RET_START and *RET_END, both
  * SIZE_BYTES when only a hole is left. File systems that cannot tell call everything data.
+ * DOR_E_IO when the file ends before SIZE_BYTES and its end is come to: what was cut off is no
+ * hole.
  */
 DOR_MUST_CHECK int base_file_next_data(
     int fd, uint64_t offset, uint64_t size_bytes, uint64_t *ret_start, uint64_t *ret_end);

@@ -150,12 +150,14 @@ end_call(struct node_jobs *jobs, struct node_call *call, bool was_running)
     if (forgotten == NULL)
         forgotten = trim_locked(jobs);
     count_end(call, call->state);
+    jobs->running -= was_running;
+    jobs->answering++;
     base_mutex_unlock(&jobs->mutex);
     if (call->resume != NULL)
         call->resume(call->resume_context);
-    /* Only now: who sees that nothing runs may end what resume() needs. */
+    /* Only now: who sees that all is answered may end what resume() needs. */
     base_mutex_lock(&jobs->mutex);
-    jobs->running -= was_running;
+    jobs->answering--;
     base_mutex_unlock(&jobs->mutex);
     release(forgotten);
     node_call_unref(call);
@@ -361,8 +363,8 @@ bool
 node_jobs_idle(struct node_jobs *jobs)
 {
     base_mutex_lock(&jobs->mutex);
-    bool idle =
-        jobs->running == 0 && jobs->write_queue.length == 0 && jobs->read_queue.length == 0;
+    bool idle = jobs->running + jobs->answering == 0 && jobs->write_queue.length == 0 &&
+                jobs->read_queue.length == 0;
     base_mutex_unlock(&jobs->mutex);
     return idle;
 }

@@ -23,7 +23,7 @@ struct node_jobs {
     struct base_condition changed;
     struct node_queue write_queue, read_queue;
     struct node_call *kept; /* all that are not forgotten, newest first */
-    unsigned running, ended;
+    unsigned running, answering, ended;
     unsigned queue_max, kept_max;
     uint64_t last_id;
     bool closed; /* nothing new is taken */

@@ -149,6 +149,9 @@ test_holes(int dir)
         is_ok(base_file_next_data(fd, end, 3 * MIB, &start, &end), "look behind it");
         ok(start == 3 * MIB && end == 3 * MIB, "only a hole is left");
     }
+    is_int(
+        base_file_next_data(fd, 3 * MIB, 4 * MIB, &start, &end), DOR_E_IO,
+        "what was cut off is no hole");
     is_ok(base_file_next_data(fd, 9 * MIB, 3 * MIB, &start, &end), "look behind the end");
     ok(start == 3 * MIB && end == 3 * MIB, "nothing is there");
     is_ok(base_file_next_data(fd, MIB, MIB + 1, &start, &end), "a range cut short");

@@ -113,9 +113,7 @@ def test_store():
 def test_cut_image():
     """An image that is cut under the daemon's eyes must not take it along."""
     cut = work / "cut.mem"
-    with open(cut, "wb") as file:
-        for _ in range(96):
-            file.write(rng.randbytes(1 << 20))
+    cut.write_bytes(make_slow(rng, 96 << 20))
     job = daemon.says("PUT", "/snapshots/cut?async=true", {"image": str(cut), "options": SLOW, "no_inspect": True},
                       status=202)
     daemon.wait_for("a put is under way", job["id"], "running")
