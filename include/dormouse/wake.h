@@ -52,6 +52,56 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_wake_server_open(
 DOR_PUBLIC void dor_wake_server_close(struct dor_wake_server *server);
 DOR_PUBLIC void dor_wake_server_stat(struct dor_wake_server *server, struct dor_wake_stat *ret);
 
+/* ------------------------------------------------------------------ userfaultfd */
+
+/* Where the thread is that answers a sandbox's faults; other values are 1 + a core's number. */
+#define DOR_WAKE_CORE_FOLLOW 0    /* on the core of who has the fault */
+#define DOR_WAKE_CORE_ANY    (-1) /* where the system puts it */
+
+/* All zero but the path: the defaults. */
+struct dor_wake_uffd {
+    const char *socket_path; /* to listen at; an abandoned socket is replaced */
+    uint32_t socket_mode;    /* its permissions; 0 = 0600 */
+    uint32_t clients_max;    /* sandboxes at a time; 0 = 1024 */
+    uint64_t window_bytes;   /* given around a fault: 4 KiB (nothing) to 256 KiB; 0 = 64 KiB */
+    uint64_t handshake_ns;   /* a sandbox's time to say what it wants; 0 = 10 s */
+    bool no_working_set;     /* give nothing before it is asked for */
+    bool fill;               /* give what nobody asked for too, in the background */
+    bool hold;               /* who needs a page that cannot be had waits; otherwise SIGBUS */
+    bool once;               /* end with the last sandbox; one alone is expected */
+    int core;                /* DOR_WAKE_CORE_... */
+    /* Called a few times a second: not 0 = give all sandboxes all their pages, then end. */
+    int (*stop)(void *context);
+    void *stop_context;
+    /* The socket can be connected to. May be NULL. */
+    void (*ready)(void *context);
+    void *ready_context;
+};
+
+struct dor_wake_uffd_stat {
+    uint64_t clients; /* sandboxes that were taken in */
+    uint64_t refused; /* and those that made no sense */
+    uint64_t ended;
+    uint64_t faults;       /* that were answered */
+    uint64_t copied_pages; /* given for a fault, those around included */
+    uint64_t pushed_pages; /* given ahead */
+    uint64_t zero_pages;   /* given as zeros */
+    uint64_t removals;     /* ranges that sandboxes let go */
+    uint64_t lost_pages;   /* that could not be had */
+    uint64_t adopted;      /* sandboxes taken over from a process that died */
+};
+
+/*
+ * Wake snapshot NAME of the store in DIRECTORY in all sandboxes that connect to a socket and hand
+ * over their userfaultfd, as Firecracker does. The calling process, which must have one thread
+ * alone, becomes the keeper of the sandboxes' descriptors and forks the process that serves them;
+ * should that die, it is replaced and no sandbox notices but by the delay. OPTIONS and RET may be
+ * NULL. DOR_E_BUSY, DOR_E_EXISTS: the socket's path is taken.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_wake_uffd_serve(
+    const char *directory, const struct dor_wake_options *options, const char *name,
+    const struct dor_wake_uffd *how, struct dor_wake_uffd_stat *ret);
+
 #ifdef __cplusplus
 }
 #endif

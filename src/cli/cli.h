@@ -48,8 +48,12 @@ struct cli_values {
     const char *name;
     bool absorb;
 
-    const char *config, *socket_mode;
     bool daemon;
+    const char *config, *socket_mode;
+
+    const char *uffd_socket, *core;
+    uint64_t window_bytes, cache_bytes;
+    bool no_working_set, fill, hold, once;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };
