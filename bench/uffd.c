@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * uffd.c - a sandbox that measures how quickly its pages come through `dormouse wake
+ * --uffd-socket`, and beside it one whose pages lie plain in the memory of a process that does
+ * nothing but copy them in.
+ *
+ *   uffd faults SOCKET IMAGE PAGES SEED CORE HANDLER_CORE
+ *     touches pages at random on CORE, one fault after the other; the plain process is on
+ *     HANDLER_CORE, where SOCKET's server is told to be as well. A sandbox before that brings
+ *     the pages into the restore cache. Blocks of ours and of the peer alternate.
+ *   uffd push SOCKET STORE SNAPSHOT IMAGE CORE wait
+ *     from the handshake on, waits until all pages of the working set are there.
+ *   uffd push SOCKET STORE SNAPSHOT IMAGE CORE touch
+ *     touches them meanwhile in the order of the set, as quickly as they come.
+ *
+ * Every page is compared with the image.
+ */
+#include "base/clock.h"
+#include "base/random.h"
+#include "harness.h"
+#include "wake/pages.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { BLOCK = 64, WINDOW = 16 };
+
+struct image {
+    const uint8_t *bytes;
+    size_t size_bytes;
+};
+
+/* A sandbox's memory; SOCKET or PLAIN says who fills it. */
+struct region {
+    int uffd;
+    uint8_t *bytes;
+    size_t size_bytes;
+    int socket;
+    pid_t plain;
+};
+
+/* Pages in the order in which they are touched. */
+struct pages {
+    uint64_t *items;
+    size_t count;
+};
+
+static void
+pin(uint64_t core)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(core, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        bench_die("cannot run on core %llu", (unsigned long long)core);
+}
+
+static struct image
+open_image(const char *path)
+{
+    int fd = bench_memory_copy(path);
+    struct image image = {.size_bytes = bench_size_bytes(fd)};
+    image.bytes = mmap(NULL, image.size_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (image.bytes == MAP_FAILED)
+        bench_die("no memory for the image");
+    return image;
+}
+
+static struct region
+new_region(const struct image *image)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
+    struct region region = {.size_bytes = image->size_bytes, .socket = -1};
+    region.bytes = mmap(
+        NULL, region.size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    region.uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    if (region.bytes == MAP_FAILED || region.uffd < 0)
+        bench_die("no userfaultfd here");
+    struct uffdio_register range = {
+        .range = {(uintptr_t)region.bytes, region.size_bytes},
+        .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (madvise(region.bytes, region.size_bytes, MADV_NOHUGEPAGE) != 0 ||
+        ioctl(region.uffd, UFFDIO_API, &api) != 0 ||
+        ioctl(region.uffd, UFFDIO_REGISTER, &range) != 0)
+        bench_die("the region cannot be registered");
+    return region;
+}
+
+static void
+end_region(struct region *region)
+{
+    munmap(region->bytes, region->size_bytes);
+    if (region->plain > 0) {
+        kill(region->plain, SIGKILL);
+        waitpid(region->plain, NULL, 0);
+    }
+    if (region->socket >= 0)
+        close(region->socket);
+    close(region->uffd);
+}
+
+/* ------------------------------------------------------------------ ours */
+
+static void
+connect_to(struct region *region, const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    region->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (region->socket < 0 ||
+        connect(region->socket, (struct sockaddr *)&address, sizeof address) != 0)
+        bench_die("%s: nobody listens", path);
+}
+
+static void
+hand_over(const struct region *region)
+{
+    char text[256];
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    int size = snprintf(
+        text, sizeof text,
+        "[{\"base_host_virt_addr\": %llu, \"size\": %zu, \"offset\": 0, \"page_size\": %d}]",
+        (unsigned long long)(uintptr_t)region->bytes, region->size_bytes, BENCH_PAGE_BYTES);
+    struct iovec bytes = {text, (size_t)size};
+    struct msghdr message = {
+        .msg_iov = &bytes,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof control};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &region->uffd, sizeof(int));
+    if (sendmsg(region->socket, &message, 0) != size)
+        bench_die("the handshake cannot be sent");
+}
+
+/* ------------------------------------------------------------------ plain */
+
+static void
+copy_in(const struct region *region, const struct image *image, uint64_t page, uint64_t count)
+{
+    struct uffdio_copy copy = {
+        .dst = (uintptr_t)region->bytes + page * BENCH_PAGE_BYTES,
+        .src = (uintptr_t)image->bytes + page * BENCH_PAGE_BYTES,
+        .len = count * BENCH_PAGE_BYTES};
+    if (ioctl(region->uffd, UFFDIO_COPY, &copy) != 0)
+        bench_die("UFFDIO_COPY of page %llu failed", (unsigned long long)page);
+}
+
+static _Noreturn void
+answer_plainly(const struct region *region, const struct image *image)
+{
+    struct uffd_msg events[BLOCK];
+    struct pollfd uffd = {.fd = region->uffd, .events = POLLIN};
+    for (;;) {
+        if (poll(&uffd, 1, -1) < 0)
+            continue;
+        ssize_t got = read(region->uffd, events, sizeof events);
+        for (ssize_t i = 0; i < got / (ssize_t)sizeof events[0]; i++)
+            if (events[i].event == UFFD_EVENT_PAGEFAULT) {
+                uint64_t address = events[i].arg.pagefault.address;
+                copy_in(
+                    region, image, (address - (uintptr_t)region->bytes) / BENCH_PAGE_BYTES, 1);
+            }
+    }
+}
+
+/* Start the process that answers REGION's faults from IMAGE. */
+static void
+start_plain(struct region *region, const struct image *image, uint64_t core)
+{
+    region->plain = fork();
+    if (region->plain != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pin(core);
+    answer_plainly(region, image);
+}
+
+/* Copy PAGES in, by windows where they follow each other. */
+static void
+copy_all(const struct region *region, const struct image *image, const struct pages *pages)
+{
+    for (size_t i = 0; i < pages->count;) {
+        uint64_t run = 1;
+        while (run < WINDOW && i + run < pages->count &&
+               pages->items[i + run] == pages->items[i] + run)
+            run++;
+        copy_in(region, image, pages->items[i], run);
+        i += run;
+    }
+}
+
+/* ------------------------------------------------------------------ touching */
+
+static void
+touch(const struct region *region, const uint64_t *pages, size_t count, uint64_t *ret_ns)
+{
+    for (size_t i = 0; i < count; i++) {
+        const volatile uint8_t *page = region->bytes + pages[i] * BENCH_PAGE_BYTES;
+        uint64_t begin = base_clock_monotonic_ns();
+        (void)*page;
+        ret_ns[i] = base_clock_monotonic_ns() - begin;
+    }
+}
+
+static void
+compare(
+    const struct region *region, const struct image *image, const uint64_t *pages, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t at = pages[i] * BENCH_PAGE_BYTES;
+        if (memcmp(region->bytes + at, image->bytes + at, BENCH_PAGE_BYTES) != 0)
+            bench_die("page %llu: wrong bytes", (unsigned long long)pages[i]);
+    }
+}
+
+static struct pages
+pick(const char *image_path, uint64_t most, uint64_t seed)
+{
+    struct base_random random;
+    struct pages pages = {0};
+    int fd = bench_open(image_path);
+    uint32_t *full = bench_full_pages(fd, &pages.count);
+    pages.items = calloc(pages.count + 1, sizeof *pages.items);
+    if (pages.items == NULL)
+        bench_die("no memory");
+    base_random_init(&random, seed);
+    for (size_t i = pages.count; i > 0; i--) {
+        size_t j = (size_t)base_random_below(&random, i);
+        pages.items[i - 1] = full[j];
+        full[j] = full[i - 1];
+    }
+    pages.count = pages.count < most ? pages.count : (size_t)most;
+    free(full);
+    close(fd);
+    return pages;
+}
+
+static void
+print_times(const char *side, uint64_t *times, size_t count)
+{
+    unsigned long long p50 = bench_percentile(times, count, 0.50);
+    unsigned long long p99 = bench_percentile(times, count, 0.99);
+    printf(", \"%s_p50_ns\": %llu, \"%s_p99_ns\": %llu", side, p50, side, p99);
+}
+
+static void
+measure_faults(char **words)
+{
+    struct image image = open_image(words[1]);
+    struct pages pages = pick(words[1], bench_number(words[2]), bench_number(words[3]));
+    uint64_t *ours_ns = calloc(pages.count + 1, sizeof *ours_ns);
+    uint64_t *plain_ns = calloc(pages.count + 1, sizeof *plain_ns);
+    if (ours_ns == NULL || plain_ns == NULL)
+        bench_die("no memory");
+    pin(bench_number(words[4]));
+    struct region first = new_region(&image);
+    connect_to(&first, words[0]);
+    hand_over(&first);
+    touch(&first, pages.items, pages.count, ours_ns);
+    compare(&first, &image, pages.items, pages.count);
+    end_region(&first);
+    struct region ours = new_region(&image);
+    struct region plain = new_region(&image);
+    connect_to(&ours, words[0]);
+    hand_over(&ours);
+    start_plain(&plain, &image, bench_number(words[5]));
+    for (size_t at = 0; at < pages.count; at += BLOCK) {
+        size_t count = pages.count - at < BLOCK ? pages.count - at : BLOCK;
+        touch(&plain, pages.items + at, count, plain_ns + at);
+        touch(&ours, pages.items + at, count, ours_ns + at);
+        compare(&plain, &image, pages.items + at, count);
+        compare(&ours, &image, pages.items + at, count);
+    }
+    end_region(&ours);
+    end_region(&plain);
+    printf("{\"pages\": %zu", pages.count);
+    print_times("ours", ours_ns, pages.count);
+    print_times("peer", plain_ns, pages.count);
+    printf("}\n");
+}
+
+/* ------------------------------------------------------------------ pushing */
+
+static struct pages
+working_set_of(const char *store, const char *name)
+{
+    struct dor_wake_server *server;
+    struct wake_snapshot *snapshot;
+    const struct wake_run *runs;
+    size_t run_count;
+    struct pages pages = {0};
+    bench_must(dor_wake_server_open(store, NULL, &server), store);
+    bench_must(wake_snapshot_open(server, name, &snapshot), name);
+    wake_snapshot_working_set(snapshot, &runs, &run_count);
+    pages.items = calloc(wake_snapshot_page_count(snapshot), sizeof *pages.items);
+    if (pages.items == NULL)
+        bench_die("no memory");
+    for (size_t i = 0; i < run_count; i++)
+        for (uint32_t p = 0; p < runs[i].page_count; p++)
+            pages.items[pages.count++] = runs[i].first_page + p;
+    wake_snapshot_close(snapshot);
+    dor_wake_server_close(server);
+    return pages;
+}
+
+/* Wait until all of PAGES are in REGION. The last one comes last, so it is looked for first. */
+static void
+await_all(const struct region *region, const struct pages *pages)
+{
+    unsigned char is_there = 0;
+    for (size_t i = pages->count; i > 0;) {
+        uint8_t *page = region->bytes + pages->items[i - 1] * BENCH_PAGE_BYTES;
+        if (mincore(page, BENCH_PAGE_BYTES, &is_there) != 0)
+            bench_die("mincore failed");
+        if (is_there & 1)
+            i--;
+        else
+            usleep(200);
+    }
+}
+
+static void
+measure_push(char **words)
+{
+    struct image image = open_image(words[3]);
+    struct pages pages = working_set_of(words[1], words[2]);
+    uint64_t *times = calloc(pages.count + 1, sizeof *times);
+    if (times == NULL || pages.count == 0)
+        bench_die("no working set");
+    pin(bench_number(words[4]));
+    struct region plain = new_region(&image);
+    uint64_t begin = base_clock_monotonic_ns();
+    copy_all(&plain, &image, &pages);
+    uint64_t plain_ns = base_clock_monotonic_ns() - begin;
+    compare(&plain, &image, pages.items, pages.count);
+    end_region(&plain);
+    struct region ours = new_region(&image);
+    connect_to(&ours, words[0]);
+    begin = base_clock_monotonic_ns();
+    hand_over(&ours);
+    if (strcmp(words[5], "wait") == 0)
+        await_all(&ours, &pages);
+    else
+        touch(&ours, pages.items, pages.count, times);
+    uint64_t ours_ns = base_clock_monotonic_ns() - begin;
+    compare(&ours, &image, pages.items, pages.count);
+    end_region(&ours);
+    printf(
+        "{\"pages\": %zu, \"ours_ns\": %llu, \"peer_ns\": %llu}\n", pages.count,
+        (unsigned long long)ours_ns, (unsigned long long)plain_ns);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc == 8 && strcmp(argv[1], "faults") == 0)
+        measure_faults(argv + 2);
+    else if (argc == 8 && strcmp(argv[1], "push") == 0)
+        measure_push(argv + 2);
+    else
+        bench_die("usage: uffd faults SOCKET IMAGE PAGES SEED CORE HANDLER_CORE | "
+                  "push SOCKET STORE SNAPSHOT IMAGE CORE wait|touch");
+    return 0;
+}
