@@ -46,10 +46,13 @@ struct cli_values {
     const char *to, *as;
 
     const char *name;
-    bool absorb;
-
+    bool absorb, daemon;
     const char *config, *socket_mode;
-    bool daemon;
+
+    const char *offload, *pid, *memfd;
+    struct cli_list ranges;
+    uint64_t timeout_ns; /* CLI_NOT_GIVEN when it was not given */
+    bool copy, postcopy, resume, no_fill;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };

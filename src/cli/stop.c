@@ -40,6 +40,13 @@ cli_stop_signal(void)
 }
 
 int
+cli_stop_asked(void *context)
+{
+    (void)context;
+    return noted != 0;
+}
+
+int
 cli_stop_check(void)
 {
     int number = noted;

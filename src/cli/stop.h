@@ -22,6 +22,9 @@ int cli_stop_signal(void);
 /* DOR_E_BUSY with words when a signal came. */
 DOR_MUST_CHECK int cli_stop_check(void);
 
+/* Whether a signal came, as a callback of long waits; CONTEXT is not looked at. */
+int cli_stop_asked(void *context);
+
 /* Die of SIGNAL_NUMBER, so that the caller's shell sees why the program ended. */
 _Noreturn void cli_stop_die(int signal_number);
 

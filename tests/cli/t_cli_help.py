@@ -11,7 +11,7 @@ import sys
 sys.dont_write_bytecode = True
 from cli import *
 
-VERBS = ("init put get ls show explain rm gc check stat copy root working-set inspect serve options "
+VERBS = ("init put get wake ls show explain rm gc check stat copy root working-set inspect serve options "
          "version").split()
 GLOBAL = "--store --option --socket --no-daemon --json --quiet --help --version".split()
 MAN = pathlib.Path("docs/man/dormouse.1")
@@ -86,7 +86,8 @@ def test_usage_errors():
     refuses(USAGE, "--replace", "an option of another verb", "ls", "--replace")
     refuses(USAGE, "--store DIR", "an option without its value", "ls", "--store")
     refuses(USAGE, "takes no value", "a flag with a value", "ls", "--json=yes")
-    refuses(USAGE, "NAME IMAGE", "too few arguments", "put", "name")
+    refuses(USAGE, "NAME --to DIR", "too few arguments", "copy")
+    refuses(USAGE, "one source", "nothing to put", "put", "name")
     refuses(USAGE, '"b"', "too many arguments", "copy", "a", "b", "c")
     refuses(USAGE, "only diffs", "two images", "put", "a", "b", "c")
     refuses(USAGE, "takes no arguments", "an argument where there is none", "ls", "a")

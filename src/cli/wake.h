@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wake.h - the ways in which `dormouse wake` wakes a snapshot, one file each.
+ *
+ * Ownership:  nothing is kept.
+ * Threads:    the program has one.
+ * Errors:     as for verbs.
+ */
+#ifndef DOR_CLI_WAKE_H
+#define DOR_CLI_WAKE_H
+
+#include "cli/cli.h"
+
+/* In the monitor that listens at --offload. */
+DOR_MUST_CHECK int cli_wake_offload(const struct cli *cli);
+
+#endif
