@@ -52,6 +52,16 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_intake_check(const struct dor_intake_options *
  */
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_intake_open(const struct dor_intake_options *options, struct dor_intake **ret);
+/*
+ * The same for what is no file; images[0] of OPTIONS, the only one, is then just what to call it in
+ * words. IMAGE is taken over, whatever comes of it. PAGES are borrowed; they cannot be looked into,
+ * so OPTIONS must say no_inspect.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_intake_open_image(
+    const struct dor_intake_options *options, struct dor_image *image, struct dor_intake **ret);
+DOR_PUBLIC DOR_MUST_CHECK int dor_intake_open_pages(
+    const struct dor_intake_options *options, const struct dor_page_source *pages,
+    struct dor_intake **ret);
 DOR_PUBLIC void dor_intake_close(struct dor_intake *intake);
 /*
  * Inspect the image and store it under NAME in STORE, which is open for writing. An image that is

@@ -225,6 +225,7 @@ cli_args_parse(struct cli *cli, int argc, char **argv)
 {
     *cli = (struct cli){
         .values.older_than_ns = CLI_NOT_GIVEN,
+        .values.timeout_ns = CLI_NOT_GIVEN,
         .args = argv,
     };
     bool ended = false;

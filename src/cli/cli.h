@@ -46,14 +46,17 @@ struct cli_values {
     const char *to, *as;
 
     const char *name;
-    bool absorb;
-
-    bool daemon;
+    bool absorb, daemon;
     const char *config, *socket_mode;
 
     const char *uffd_socket, *core;
     uint64_t window_bytes, cache_bytes;
     bool no_working_set, fill, hold, once;
+
+    const char *offload, *pid, *memfd;
+    struct cli_list ranges;
+    uint64_t timeout_ns; /* CLI_NOT_GIVEN when it was not given */
+    bool copy, postcopy, resume, no_fill;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 };

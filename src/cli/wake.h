@@ -13,5 +13,7 @@
 
 /* In all sandboxes that come to --uffd-socket. */
 DOR_MUST_CHECK int cli_wake_uffd(const struct cli *cli);
+/* In the monitor that listens at --offload. */
+DOR_MUST_CHECK int cli_wake_offload(const struct cli *cli);
 
 #endif

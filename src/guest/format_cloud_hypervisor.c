@@ -150,15 +150,9 @@ find_table(const struct guest_file *file, json_t *json, unsigned depth, json_t *
 }
 
 static int
-read_table(const struct dor_image *image, json_t **ret)
+read_state(const struct guest_file *file, json_t **ret)
 {
     AUTO_JSON json_t *root = NULL;
-    size_t index = guest_image_find(image, state_name);
-    if (index == image->file_count)
-        return dor_fail(
-            DOR_E_USAGE, "image %s: has no %s; it is no Cloud Hypervisor snapshot", image->path,
-            state_name);
-    const struct guest_file *file = &image->files[index];
     if (file->size_bytes == 0 || file->size_bytes > JSON_BYTES_MAX)
         return dor_fail(
             DOR_E_CORRUPT, "image %s: %" PRIu64 " bytes are not possible", file->label,
@@ -182,11 +176,21 @@ read_table(const struct dor_image *image, json_t **ret)
     return rc;
 }
 
+static int
+read_table(const struct dor_image *image, json_t **ret)
+{
+    size_t index = guest_image_find(image, state_name);
+    if (index == image->file_count)
+        return dor_fail(
+            DOR_E_USAGE, "image %s: has no %s; it is no Cloud Hypervisor snapshot", image->path,
+            state_name);
+    return read_state(&image->files[index], ret);
+}
+
 /* ------------------------------------------------------------------ memory */
 
 static int
-read_number(
-    const struct dor_image *image, const json_t *row, size_t i, const char *key, uint64_t *ret)
+read_number(const char *path, const json_t *row, size_t i, const char *key, uint64_t *ret)
 {
     const double number_max = 0x1p56; /* more than any address, and exact */
     const json_t *value = json_object_get(row, key);
@@ -194,8 +198,8 @@ read_number(
     if (!json_is_real(value) || v < 0 || v > number_max || (uint64_t)v % DOR_PAGE_BYTES != 0)
         return dor_fail(
             DOR_E_CORRUPT,
-            "image %s: %s: memory range %zu: its %s is missing or no multiple of %zu",
-            image->path, state_name, i, key, DOR_PAGE_BYTES);
+            "image %s: %s: memory range %zu: its %s is missing or no multiple of %zu", path,
+            state_name, i, key, DOR_PAGE_BYTES);
     *ret = (uint64_t)v;
     return 0;
 }
@@ -210,9 +214,9 @@ add_ranges(struct dor_image *image, size_t file_index, const json_t *table)
         const json_t *row = json_array_get(table, i);
         uint64_t gpa = 0;
         uint64_t length = 0;
-        rc = read_number(image, row, i, "gpa", &gpa);
+        rc = read_number(image->path, row, i, "gpa", &gpa);
         if (rc == 0)
-            rc = read_number(image, row, i, "length", &length);
+            rc = read_number(image->path, row, i, "length", &length);
         if (rc != 0)
             return rc;
         if (length > file->size_bytes - at)
@@ -250,6 +254,39 @@ read_cloud_hypervisor(struct dor_image *image)
     for (size_t i = 0; rc == 0 && i < image->file_count; i++)
         rc = i == memory ? add_ranges(image, i, table) : guest_image_add_other(image, i);
     return rc;
+}
+
+int
+guest_cloud_hypervisor_table(
+    const char *state, size_t size_bytes, struct dor_image_range **ret, size_t *ret_count)
+{
+    AUTO_JSON json_t *table = NULL;
+    char label[] = "state.json";
+    const struct guest_file file = {
+        .label = label, .size_bytes = size_bytes, .data = (uint8_t *)(uintptr_t)state};
+    int rc = read_state(&file, &table);
+    if (rc != 0)
+        return rc;
+    size_t count = json_array_size(table);
+    if (count == 0 || count > RANGES_MAX)
+        return dor_fail(
+            DOR_E_CORRUPT, "image %s: %zu memory ranges are not possible", label, count);
+    AUTO_FREE struct dor_image_range *ranges = base_array(count, sizeof *ranges);
+    if (ranges == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const json_t *row = json_array_get(table, i);
+        uint64_t length = 0;
+        rc = read_number("offload", row, i, "gpa", &ranges[i].address);
+        if (rc == 0)
+            rc = read_number("offload", row, i, "length", &length);
+        ranges[i].page_count = length / DOR_PAGE_BYTES;
+    }
+    if (rc != 0)
+        return rc;
+    *ret = TAKE(ranges);
+    *ret_count = count;
+    return 0;
 }
 
 const struct guest_format guest_format_cloud_hypervisor = {

@@ -104,8 +104,8 @@ finish_frame(struct dor_image *image)
         &image->frame);
 }
 
-static int
-read_format(struct dor_image *image)
+int
+guest_image_read_format(struct dor_image *image)
 {
     const struct guest_format *format = formats[image->info.format];
     int rc = check_kind(image, format);
@@ -145,7 +145,7 @@ dor_image_open(const char *path, enum dor_image_format format, struct dor_image 
     if (rc == 0 && format == DOR_IMAGE_AUTO)
         rc = detect(image, &image->info.format);
     if (rc == 0)
-        rc = read_format(image);
+        rc = guest_image_read_format(image);
     if (rc != 0) {
         dor_image_close(image);
         return rc;
@@ -164,6 +164,7 @@ dor_image_close(struct dor_image *image)
     base_buf_free(&image->frame);
     base_free(image->ranges);
     base_free(image->runs);
+    base_free(image->bitmap);
     base_free(image->path);
     base_free(image);
 }

@@ -57,6 +57,7 @@ struct dor_image {
     size_t run_room;
     struct guest_frame_builder builder;
     struct base_buf frame;
+    uint8_t *bitmap; /* of the image's own, for a run to point to; or NULL */
 };
 
 /* One per format; image.c has the table. */
@@ -76,6 +77,17 @@ extern const struct guest_format guest_format_mapped_ram;
 extern const struct guest_format guest_format_elf_core;
 extern const struct guest_format guest_format_cloud_hypervisor;
 extern const struct guest_format guest_format_criu;
+
+/* ---- image.c ---- */
+
+/* Make row and frame of files that are open, by image->info.format. */
+DOR_MUST_CHECK int guest_image_read_format(struct dor_image *image);
+
+/* ---- format_cloud_hypervisor.c ---- */
+
+/* The table of memory ranges in the text of a state.json: address and page_count; for free(). */
+DOR_MUST_CHECK int guest_cloud_hypervisor_table(
+    const char *state, size_t size_bytes, struct dor_image_range **ret, size_t *ret_count);
 
 /* ---- image_files.c ---- */
 

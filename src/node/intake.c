@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * intake.c - what is put: the pages of one image, or of a chain of diffs in their order, and what
- * inspection says of each page. Images are mapped, so whatever reads them stands between
- * node_bus_begin() and node_bus_end(), and is believed only after node_bus_check().
+ * inspection says of each page; or pages of which nothing else is known. Images are mapped, so
+ * whatever reads them stands between node_bus_begin() and node_bus_end(), and is believed only
+ * after node_bus_check().
  */
 #include "base/err.h"
 #include "base/mem.h"
@@ -27,7 +28,7 @@ struct source_image {
 struct dor_intake {
     struct dor_intake_options options;
     struct source_image images[DOR_INTAKE_IMAGES_MAX];
-    size_t image_count;
+    size_t image_count; /* 0: there are only the pages */
     struct dor_page_source pages;
     struct node_sidecars sidecars;
     struct dor_snapshot *parent;                    /* of diffs, while they are inspected */
@@ -156,8 +157,8 @@ open_images(struct dor_intake *intake)
     return rc;
 }
 
-int
-dor_intake_open(const struct dor_intake_options *options, struct dor_intake **ret)
+static int
+new_intake(const struct dor_intake_options *options, struct dor_intake **ret)
 {
     int rc = dor_intake_check(options);
     if (rc != 0)
@@ -168,15 +169,81 @@ dor_intake_open(const struct dor_intake_options *options, struct dor_intake **re
     intake->options = *options;
     intake->pages =
         (struct dor_page_source){.read = read_pages, .next_data = next_data, .context = intake};
-    rc = open_images(intake);
-    if (rc == 0)
-        rc = node_sidecars_read(options->sidecars, options->sidecar_count, &intake->sidecars);
+    *ret = intake;
+    return 0;
+}
+
+/* Read the sidecars, as the last step. */
+static int
+finish_opening(struct dor_intake *intake, struct dor_intake **ret)
+{
+    const struct dor_intake_options *options = &intake->options;
+    int rc = node_sidecars_read(options->sidecars, options->sidecar_count, &intake->sidecars);
     if (rc != 0) {
         dor_intake_close(intake);
         return rc;
     }
     *ret = intake;
     return 0;
+}
+
+int
+dor_intake_open(const struct dor_intake_options *options, struct dor_intake **ret)
+{
+    struct dor_intake *intake = NULL;
+    int rc = new_intake(options, &intake);
+    if (rc == 0)
+        rc = open_images(intake);
+    if (rc != 0) {
+        dor_intake_close(intake);
+        return rc;
+    }
+    return finish_opening(intake, ret);
+}
+
+/* What is no file is one, and is what it is. */
+static int
+check_named(const struct dor_intake_options *options)
+{
+    if (options->image_count == 1 && !options->diff && options->format == NULL)
+        return 0;
+    return dor_fail(
+        DOR_E_USAGE, "%s: is taken as it is, whole, without --diff and --format",
+        options->image_count > 0 ? options->images[0] : "memory");
+}
+
+int
+dor_intake_open_image(
+    const struct dor_intake_options *options, struct dor_image *image, struct dor_intake **ret)
+{
+    struct dor_intake *intake = NULL;
+    int rc = check_named(options);
+    if (rc == 0)
+        rc = new_intake(options, &intake);
+    if (rc != 0) {
+        dor_image_close(image);
+        return rc;
+    }
+    intake->images[intake->image_count++].image = image;
+    intake->pages.page_count = dor_image_info(image)->page_count;
+    return finish_opening(intake, ret);
+}
+
+int
+dor_intake_open_pages(
+    const struct dor_intake_options *options, const struct dor_page_source *pages,
+    struct dor_intake **ret)
+{
+    struct dor_intake *intake = NULL;
+    int rc = check_named(options);
+    if (rc == 0 && !options->no_inspect)
+        rc = dor_fail(DOR_E_USAGE, "%s: cannot be looked into as it is", options->images[0]);
+    if (rc == 0)
+        rc = new_intake(options, &intake);
+    if (rc != 0)
+        return rc;
+    intake->pages = *pages;
+    return finish_opening(intake, ret);
 }
 
 /* ------------------------------------------------------------------ inspecting */
@@ -419,8 +486,6 @@ dor_intake_put(
         rc = ask_progress(progress, progress_context);
     if (rc != 0)
         return rc;
-    const struct dor_image_info *last =
-        dor_image_info(intake->images[intake->image_count - 1].image);
     struct dor_put put = {
         .source = &intake->pages,
         .diff = intake->options.diff,
@@ -430,13 +495,17 @@ dor_intake_put(
         .region_types = intake->region_types,
         .page_classes = intake->page_classes,
         .dropped = intake->dropped,
-        .frame = last->frame,
-        .frame_bytes = last->frame_bytes,
         .sidecars = intake->sidecars.rows,
         .sidecar_count = intake->sidecars.count,
         .progress = progress,
         .progress_context = progress_context,
     };
+    if (intake->image_count > 0) {
+        const struct dor_image_info *last =
+            dor_image_info(intake->images[intake->image_count - 1].image);
+        put.frame = last->frame;
+        put.frame_bytes = last->frame_bytes;
+    }
     node_bus_begin();
     rc = dor_store_put(store, name, &put, ret);
     node_bus_end();
