@@ -52,6 +52,12 @@ struct cli_values {
     bool daemon;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
+
+    bool background, allow_other, trust_writers;
+    uint64_t cache_bytes;
+
+    const char *mount, *qemu;
+    struct cli_list settings;
 };
 
 #define CLI_NOT_GIVEN UINT64_MAX
