@@ -213,7 +213,7 @@ await_load(struct cli_qmp *qmp)
 }
 
 int
-cli_qmp_resume(struct cli_qmp *qmp, int state_fd)
+cli_qmp_load(struct cli_qmp *qmp, int state_fd)
 {
     json_t *capabilities = json_pack(
         "{s:[{s:s, s:b}]}", "capabilities", "capability", "x-ignore-shared", "state", 1);
@@ -223,9 +223,7 @@ cli_qmp_resume(struct cli_qmp *qmp, int state_fd)
     if (rc == 0)
         rc = cli_qmp_do(
             qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:state"), -1, NULL);
-    if (rc == 0)
-        rc = await_load(qmp);
-    return rc == 0 ? cli_qmp_do(qmp, "cont", NULL, -1, NULL) : rc;
+    return rc == 0 ? await_load(qmp) : rc;
 }
 
 bool

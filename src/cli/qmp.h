@@ -32,8 +32,8 @@ DOR_MUST_CHECK int cli_qmp_begin(struct cli_qmp *qmp, int fd);
 DOR_MUST_CHECK int cli_qmp_do(
     struct cli_qmp *qmp, const char *command, json_t *arguments, int pass_fd, json_t **ret);
 
-/* Take the device state at STATE_FD and let the guest run on. */
-DOR_MUST_CHECK int cli_qmp_resume(struct cli_qmp *qmp, int state_fd);
+/* Have a QEMU that waits for it take the device state at STATE_FD. */
+DOR_MUST_CHECK int cli_qmp_load(struct cli_qmp *qmp, int state_fd);
 
 /* Read and forget what QEMU tells of itself; false when it has closed its end. */
 bool cli_qmp_drain(struct cli_qmp *qmp);

@@ -6,10 +6,13 @@
  * QEMU does not outlive this program, which serves its memory: the kernel kills it then.
  */
 #include "cli/run.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "cli/json.h"
 #include "cli/qmp.h"
 #include "cli/stop.h"
+#include "cli/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -116,14 +119,38 @@ judge(int status)
     return 0;
 }
 
+/* Before the guest goes on and prints things itself. What it is sent earlier than this is lost. */
 static int
-resume_and_wait(int qmp_fd, pid_t child, const struct cli_run_files *files)
+say_woken(const struct cli *cli, uint64_t start_ns)
+{
+    char elapsed[CLI_NUMBER_BYTES];
+    uint64_t elapsed_ns = base_clock_monotonic_ns() - start_ns;
+    int rc = 0;
+    if (cli->values.json)
+        rc = cli_json_print(json_pack(
+            "{s:o, s:o}", "name", cli_json_text(cli->args[0]), "elapsed_ns",
+            cli_json_u64(elapsed_ns)));
+    else if (!cli->values.quiet)
+        printf("woke %s in %s\n", cli->args[0], cli_text_duration(elapsed_ns, elapsed));
+    if (rc == 0 && fflush(stdout) != 0)
+        rc = dor_fail_errno(errno, "cannot write to standard output");
+    return rc;
+}
+
+static int
+resume_and_wait(
+    const struct cli *cli, int qmp_fd, pid_t child, const struct cli_run_files *files,
+    uint64_t start_ns)
 {
     struct cli_qmp qmp = {0};
     int status = 0;
     int rc = cli_qmp_begin(&qmp, qmp_fd);
     if (rc == 0)
-        rc = cli_qmp_resume(&qmp, files->state_fd);
+        rc = cli_qmp_load(&qmp, files->state_fd);
+    if (rc == 0)
+        rc = say_woken(cli, start_ns);
+    if (rc == 0)
+        rc = cli_qmp_do(&qmp, "cont", NULL, -1, NULL);
     if (rc == 0)
         rc = wait_for_qemu(&qmp, child, &status);
     cli_qmp_fini(&qmp);
@@ -136,6 +163,7 @@ resume_and_wait(int qmp_fd, pid_t child, const struct cli_run_files *files)
 int
 cli_run_run(const struct cli *cli)
 {
+    uint64_t start_ns = base_clock_monotonic_ns();
     AUTO_CLOSE int qmp_fd = -1;
     struct cli_run_files files = {.memory_fd = -1, .state_fd = -1};
     pid_t child = -1;
@@ -144,7 +172,7 @@ cli_run_run(const struct cli *cli)
     if (rc == 0)
         rc = start(cli, &files, &qmp_fd, &child);
     if (rc == 0)
-        rc = resume_and_wait(qmp_fd, child, &files);
+        rc = resume_and_wait(cli, qmp_fd, child, &files, start_ns);
     struct base_err err = *base_err_record();
     cli_run_files_fini(&files);
     return rc == 0 ? 0 : base_err_load(&err);

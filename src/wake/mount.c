@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -156,17 +155,18 @@ workers_stop(struct dor_mount *mount)
 static int
 check_directory(const char *directory)
 {
-    struct stat status;
-    if (stat(directory, &status) != 0 && (errno == ENOTCONN || errno == ECONNABORTED))
+    /* Its attributes may still be in the kernel's memory; its content is asked for. */
+    AUTO_CLOSE int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && (errno == ENOTCONN || errno == ECONNABORTED))
         return dor_fail(
             DOR_E_BUSY,
             "%s: a mount whose process is gone is still there; clear it with "
             "fusermount3 -u -z %s (or umount -l, as root) and try again",
             directory, directory);
-    if (stat(directory, &status) != 0)
-        return dor_fail_errno(errno, "%s: cannot mount there", directory);
-    if (!S_ISDIR(status.st_mode))
+    if (fd < 0 && errno == ENOTDIR)
         return dor_fail(DOR_E_USAGE, "%s: is no folder to mount on", directory);
+    if (fd < 0)
+        return dor_fail_errno(errno, "%s: cannot mount there", directory);
     if (access("/dev/fuse", F_OK) != 0)
         return dor_fail(
             DOR_E_UNSUPPORTED,

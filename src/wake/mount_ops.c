@@ -27,6 +27,7 @@
 #include "base/size.h"
 
 #define FOR_GOOD_S   31536000.0
+#define ROOT_S       1.0 /* so that the folder of a mount that ended is seen to be none */
 #define NS_PER_S     UINT64_C(1000000000)
 #define SECTOR_BYTES 512u
 
@@ -156,7 +157,7 @@ op_getattr(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *file)
     struct stat status;
     if (inode == FUSE_ROOT_ID) {
         fill_folder(mount, inode, mount->mounted_ns, &status);
-        fuse_reply_attr(request, &status, FOR_GOOD_S);
+        fuse_reply_attr(request, &status, ROOT_S);
         return;
     }
     struct mount_snapshot *snapshot = wake_mount_hold(mount, inode);
@@ -256,7 +257,7 @@ reply_root(fuse_req_t request)
 {
     struct dor_mount *mount = mount_of(request);
     struct fuse_entry_param entry = {
-        .ino = FUSE_ROOT_ID, .generation = 1, .attr_timeout = FOR_GOOD_S};
+        .ino = FUSE_ROOT_ID, .generation = 1, .attr_timeout = ROOT_S};
     fill_folder(mount, FUSE_ROOT_ID, mount->mounted_ns, &entry.attr);
     fuse_reply_entry(request, &entry);
 }

@@ -61,6 +61,7 @@ wake_mount_push_closed(struct dor_mount *mount, struct mount_snapshot *snapshot)
     /* The last handle's use of the pages goes over to the thread. */
     bool learn = last && atomic_load(&snapshot->recording) && !mount->push.stop;
     if (learn) {
+        atomic_store(&snapshot->recording, false);
         snapshot->learn_wanted = true;
         snapshot->users++;
         base_condition_wake_all(&mount->push.wake);
@@ -266,7 +267,6 @@ learn_last(struct dor_mount *mount, struct mount_snapshot *snapshot)
     learn(snapshot);
     base_mutex_lock(&mount->lock);
     snapshot->learn_wanted = false;
-    atomic_store(&snapshot->recording, false);
     struct wake_recorder *over = TAKE(snapshot->recorder);
     base_mutex_unlock(&mount->lock);
     wake_recorder_free(over);
