@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fault_trace.c - records which pages of its memory a guest needs, in order: preloaded into QEMU, it
- * takes the place of the private mapping of the memory file by memory that is filled through a
- * userfaultfd, a page at a time, and writes down each fault.
+ * fault_trace.c - records which pages of its memory a guest needs, in order. Preloaded into QEMU,
+ * it puts memory that is filled through a userfaultfd, a page at a time, in the place of the
+ * private mapping of the memory file, and writes down each fault.
  *
  * FAULT_TRACE names the file to write, FAULT_TRACE_BYTES the size of the memory file.
  *

@@ -209,8 +209,7 @@ mount_directory(struct dor_mount *mount, const char *directory)
     return dor_fail(
         DOR_E_DENIED,
         "%s: cannot mount there%s%s; who is not root needs fusermount3, must own the folder, "
-        "and "
-        "may let others look only with user_allow_other in /etc/fuse.conf",
+        "and may let others look only with user_allow_other in /etc/fuse.conf",
         directory, last_words[0] == '\0' ? "" : ": ", last_words);
 }
 

@@ -91,7 +91,10 @@ struct mount_snapshot {
     bool pushed;        /* in this wake */
     uint64_t pushed_ns; /* when that ended */
 
-    /* One wake, which begins with the first handle; see mount_push.c. */
+    /*
+     * One wake, which begins with the first handle; see mount_push.c. The recorder is changed by
+     * who opens that handle or closes the pages, and never while the thread is learning.
+     */
     struct wake_recorder *recorder;
     _Atomic bool armed;     /* the next read of memory tells the pusher */
     _Atomic bool recording; /* reads of memory are noted */

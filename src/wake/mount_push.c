@@ -41,7 +41,9 @@ wake_mount_push_opened(struct dor_mount *mount, struct mount_snapshot *snapshot)
     bool first = snapshot->memory_opens++ == 0;
     if (first || now - snapshot->pushed_ns > PUSH_AGAIN_NS)
         atomic_store(&snapshot->armed, true);
-    if (first && snapshot->recorder == NULL && !snapshot->learn_wanted) {
+    /* Nobody else has a handle to note by, and the thread is done with the last wake. */
+    if (first && !snapshot->learn_wanted && !snapshot->learning) {
+        wake_recorder_free(TAKE(snapshot->recorder));
         snapshot->pushed = false;
         atomic_store(&snapshot->read_pages, 0);
         atomic_store(&snapshot->last_read_ns, now);
@@ -55,21 +57,16 @@ wake_mount_push_opened(struct dor_mount *mount, struct mount_snapshot *snapshot)
 void
 wake_mount_push_closed(struct dor_mount *mount, struct mount_snapshot *snapshot)
 {
-    struct wake_recorder *over = NULL;
     base_mutex_lock(&mount->lock);
     bool last = --snapshot->memory_opens == 0;
     /* The last handle's use of the pages goes over to the thread. */
-    bool learn = last && atomic_load(&snapshot->recording) && !mount->push.stop;
+    bool learn = last && atomic_exchange(&snapshot->recording, false) && !mount->push.stop;
     if (learn) {
-        atomic_store(&snapshot->recording, false);
         snapshot->learn_wanted = true;
         snapshot->users++;
         base_condition_wake_all(&mount->push.wake);
-    } else if (last && !snapshot->learn_wanted && !snapshot->learning) {
-        over = TAKE(snapshot->recorder);
     }
     base_mutex_unlock(&mount->lock);
-    wake_recorder_free(over);
     if (!learn)
         wake_mount_pages_close(snapshot);
 }
@@ -210,6 +207,9 @@ static void
 learn(struct mount_snapshot *snapshot)
 {
     uint64_t read_pages = atomic_load(&snapshot->read_pages);
+    /* The recorder is gone when the wake has ended before this thread had the pages open. */
+    if (snapshot->recorder == NULL)
+        return;
     /* Whoever reads more than half of it copies it. */
     if (read_pages > 0 && read_pages <= wake_snapshot_page_count(snapshot->wake) / 2 &&
         began_cold(snapshot))
@@ -228,8 +228,11 @@ job_of_locked(struct mount_snapshot *snapshot, uint64_t now, bool stop)
         snapshot->drop_wanted = false;
         return JOB_DROP;
     }
-    if (snapshot->learn_wanted)
+    if (snapshot->learn_wanted) {
+        snapshot->learn_wanted = false;
+        snapshot->learning = true;
         return JOB_LEARN_LAST;
+    }
     if (snapshot->push_wanted) {
         snapshot->push_wanted = false;
         return JOB_PUSH;
@@ -260,32 +263,6 @@ find_job_locked(struct dor_mount *mount, struct mount_snapshot **ret)
     return JOB_NONE;
 }
 
-/* The wake is over and this thread has its use of the pages. */
-static void
-learn_last(struct dor_mount *mount, struct mount_snapshot *snapshot)
-{
-    learn(snapshot);
-    base_mutex_lock(&mount->lock);
-    snapshot->learn_wanted = false;
-    struct wake_recorder *over = TAKE(snapshot->recorder);
-    base_mutex_unlock(&mount->lock);
-    wake_recorder_free(over);
-    wake_mount_pages_close(snapshot);
-}
-
-/* The wake goes on; should it have ended meanwhile, its recorder goes. */
-static void
-learnt(struct dor_mount *mount, struct mount_snapshot *snapshot)
-{
-    struct wake_recorder *over = NULL;
-    base_mutex_lock(&mount->lock);
-    snapshot->learning = false;
-    if (snapshot->memory_opens == 0)
-        over = TAKE(snapshot->recorder);
-    base_mutex_unlock(&mount->lock);
-    wake_recorder_free(over);
-}
-
 static void
 push_now(struct dor_mount *mount, struct mount_snapshot *snapshot)
 {
@@ -298,23 +275,32 @@ push_now(struct dor_mount *mount, struct mount_snapshot *snapshot)
     base_mutex_unlock(&mount->lock);
 }
 
+/* The last handle of a wake has left its use of the pages to this thread. */
+static int
+open_for(struct dor_mount *mount, struct mount_snapshot *snapshot, enum job job)
+{
+    return job == JOB_LEARN_LAST ? 0 : wake_mount_pages_open(mount, snapshot);
+}
+
 static void
 do_job(struct dor_mount *mount, struct mount_snapshot *snapshot, enum job job)
 {
-    if (job == JOB_LEARN_LAST) {
-        learn_last(mount, snapshot);
-    } else if (job == JOB_DROP) {
+    if (job == JOB_DROP) {
         fuse_lowlevel_notify_inval_inode(mount->serving, memory_inode(snapshot), 0, 0);
-    } else if (wake_mount_pages_open(mount, snapshot) == 0) {
-        if (job == JOB_PUSH)
-            push_now(mount, snapshot);
-        else
-            learn(snapshot);
-        wake_mount_pages_close(snapshot);
+        return;
     }
-    if (job == JOB_LEARN)
-        learnt(mount, snapshot);
-    wake_mount_release(mount, snapshot);
+    bool open = open_for(mount, snapshot, job) == 0;
+    if (open && job == JOB_PUSH)
+        push_now(mount, snapshot);
+    else if (open)
+        learn(snapshot);
+    if (job != JOB_PUSH) {
+        base_mutex_lock(&mount->lock);
+        snapshot->learning = false;
+        base_mutex_unlock(&mount->lock);
+    }
+    if (open)
+        wake_mount_pages_close(snapshot);
 }
 
 static void
@@ -328,6 +314,7 @@ run(void *context)
         if (job != JOB_NONE) {
             base_mutex_unlock(&mount->lock);
             do_job(mount, snapshot, job);
+            wake_mount_release(mount, snapshot);
             base_mutex_lock(&mount->lock);
         } else if (mount->push.stop) {
             break;

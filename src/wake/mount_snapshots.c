@@ -48,7 +48,6 @@ static void
 snapshot_free(struct mount_snapshot *snapshot)
 {
     dor_assert(snapshot->wake_users == 0 && snapshot->frame_users == 0);
-    wake_recorder_free(snapshot->recorder);
     wake_mount_tree_free(snapshot->tree);
     base_mutex_fini(&snapshot->entering);
     base_free(snapshot);
@@ -184,6 +183,8 @@ close_locked(struct mount_snapshot *snapshot)
     dor_assert(snapshot->wake_users > 0);
     if (--snapshot->wake_users > 0)
         return;
+    /* It refers to the pages, and who notes in it has them open. */
+    wake_recorder_free(TAKE(snapshot->recorder));
     wake_snapshot_close(snapshot->wake);
     snapshot->wake = NULL;
 }

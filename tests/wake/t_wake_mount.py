@@ -351,6 +351,35 @@ def test_end(number, detached=False):
     is_(left_in(place), [], f"{name}: the folder is as before")
 
 
+def test_end_in_use():
+    """Files are opened, read and closed while the mount ends, again and again."""
+    codes = []
+    for number in range(8):
+        mount = Mount()
+        over = threading.Event()
+
+        def use(name):
+            while not over.is_set():
+                try:
+                    fd = os.open(mount.at / name / "memory", os.O_RDONLY)
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    os.pread(fd, 3 * PAGE, rng.randrange(600) * PAGE)
+                    os.close(fd)
+                except OSError:
+                    pass
+
+        users = [threading.Thread(target=use, args=(name,)) for name in ("first", "second", "fire", "first")]
+        for user in users:
+            user.start()
+        time.sleep(0.02 * number)
+        codes.append(mount.end(signal.SIGTERM))
+        over.set()
+        for user in users:
+            user.join()
+    is_(codes, [(0, "")] * len(codes), "ended in use, it ends well")
+    is_(left_in(place), [], "and the folder is as before")
+
+
 def test_unmount():
     mount = Mount()
     file = open(mount.at / "first/memory", "rb")
@@ -405,6 +434,7 @@ def main():
     test_damage()
     test_end(signal.SIGTERM)
     test_end(signal.SIGKILL)
+    test_end_in_use()
     test_unmount()
     test_background()
     done()
