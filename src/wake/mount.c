@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -213,21 +214,41 @@ mount_directory(struct dor_mount *mount, const char *directory)
         directory, last_words[0] == '\0' ? "" : ": ", last_words);
 }
 
+/*
+ * A handle that one worker answers with may come back to another with the next request: the kernel
+ * keeps them apart in time, and these two say so to the language. The store in send_answer() pairs
+ * with the load in receive_request().
+ */
+static ssize_t
+receive_request(int fd, void *bytes, size_t size_bytes, void *context)
+{
+    struct dor_mount *mount = context;
+    ssize_t count = read(fd, bytes, size_bytes);
+    (void)atomic_load_explicit(&mount->answer_count, memory_order_acquire);
+    return count;
+}
+
+static ssize_t
+send_answer(int fd, struct iovec *pieces, int count, void *context)
+{
+    struct dor_mount *mount = context;
+    atomic_fetch_add_explicit(&mount->answer_count, 1, memory_order_acq_rel);
+    return writev(fd, pieces, count);
+}
+
 /* Have a session serve on a second descriptor of the mount. */
 static int
 open_serving(struct dor_mount *mount)
 {
-    enum { NAME_BYTES = 32 };
-    char name[NAME_BYTES];
+    static const struct fuse_custom_io io = {.read = receive_request, .writev = send_answer};
     AUTO_CLOSE int fd = fcntl(fuse_session_fd(mount->mounting), F_DUPFD_CLOEXEC, 0);
     if (fd < 0 || fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) != 0)
         return dor_fail_errno(errno, "mount: cannot set up /dev/fuse");
     int err = session_new(mount, &mount->serving);
     if (err != 0)
         return err;
-    snprintf(name, sizeof name, "/dev/fd/%d", fd);
-    if (fuse_session_mount(mount->serving, name) != 0)
-        return dor_fail(DOR_E_IO, "mount: cannot serve: %s", last_words);
+    if (fuse_session_custom_io(mount->serving, &io, fd) != 0)
+        return dor_fail(DOR_E_NO_MEMORY, "mount: cannot serve: %s", last_words);
     base_take_fd(&fd); /* the session's */
     return 0;
 }

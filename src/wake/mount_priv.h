@@ -149,6 +149,7 @@ struct dor_mount {
     struct fuse_session *serving;  /* on a descriptor of its own */
     int ended_fd, stop_fd;
     _Atomic bool stopping; /* read by the workers without a lock: they end soon enough */
+    _Atomic uint64_t answer_count; /* see mount.c */
     struct base_mutex lock;
     struct mount_snapshot *chains[MOUNT_CHAINS]; /* by id */
     struct mount_handle *handles;
