@@ -5,11 +5,12 @@ time that it takes on a local raw file when the page cache is cold, and at most 
 snapshot at once have at most 1.2 times the private memory of what they dirtied, and at p95 their last needed page
 after at most 3 times the time of a single one.
 
-Cold means: the mount's program started anew, page cache dropped; its start is not counted. Both sides have the same
-QEMU, kit and arguments, only memory and device state come from elsewhere. Clones are processes that touch what a real
-guest touched (fault_trace.c, clones.c). Of the snapshot base the working set is learnt from a guest that becomes one
-function, and what is measured is one that becomes another. The slow disk is this one, held to 125 MB/s by a control
-group: what a volume of a cloud reads by default.
+Cold means: the mount's program started anew, page cache dropped; its start is not counted. Working sets were learnt
+from other wakes before, and gc --cluster has stored their pages together. Both sides have the same QEMU, kit and
+arguments, only memory and device state come from elsewhere. Clones are processes that touch what a real guest touched
+(fault_trace.c, clones.c). Of the snapshot base the working set is learnt from a guest that becomes one function, and
+what is measured is one that becomes another. The slow disk is this one, held to 125 MB/s by a control group: what a
+volume of a cloud reads by default.
 """
 import contextlib
 import os
