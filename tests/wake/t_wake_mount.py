@@ -19,6 +19,7 @@ sys.path.insert(0, "tests/cli")
 from cli import *
 
 READERS = 12
+WAIT_S = 50
 ODD_NAMES = ["a b", "komma,s", "-dash", "näme", "semi;colon\"quote'", "x" * 200, "new.part", "memory"]
 rng = make_seed()
 store = str(work / "store")
@@ -51,7 +52,7 @@ class Mount:
         """Send the signal and wait; the exit code and what it said."""
         if number and self.process.poll() is None:
             self.process.send_signal(number)
-        said = self.process.communicate(timeout=50)[1].decode()
+        said = self.process.communicate(timeout=WAIT_S)[1].decode()
         if self in running:
             running.remove(self)
         return self.process.returncode, said
@@ -91,11 +92,10 @@ def crc64(data):
 
 
 def wait_gone(path):
-    for _ in range(200):
-        if not os.path.ismount(path):
-            return True
+    deadline = time.monotonic() + WAIT_S
+    while os.path.ismount(path) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return False
+    return not os.path.ismount(path)
 
 
 # ---------------------------------------------------------------------- what is there
@@ -386,8 +386,10 @@ def test_unmount():
     unmount(mount.at)
     ok(mount.process.poll() is None and file.read() == images["first"], "in use it cannot be unmounted")
     file.close()
-    time.sleep(0.1)
-    unmount(mount.at)
+    deadline = time.monotonic() + WAIT_S
+    while os.path.ismount(mount.at) and time.monotonic() < deadline:
+        unmount(mount.at)
+        time.sleep(0.02)
     is_(mount.end(), (0, ""), "unmounted by somebody, it ends well")
 
 
