@@ -51,10 +51,10 @@ struct cli_values {
     const char *config, *socket_mode;
     bool daemon;
 
-    const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
-
     bool background, allow_other, trust_writers;
     uint64_t cache_bytes;
+
+    const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 
     const char *mount, *qemu;
     struct cli_list settings;

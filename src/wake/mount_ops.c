@@ -557,7 +557,7 @@ op_open(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *info)
     struct mount_snapshot *snapshot = wake_mount_hold(mount, inode);
     int error =
         snapshot == NULL ? ESTALE : new_handle(mount, snapshot, node_of(inode), &handle);
-    if (error != 0) {
+    if (handle == NULL) {
         if (snapshot != NULL)
             wake_mount_release(mount, snapshot);
         /* The name may mean another snapshot by now: the kernel is to look again. */

@@ -196,9 +196,8 @@ began_cold(const struct mount_snapshot *snapshot)
     if (run_count == 0)
         return true;
     for (size_t i = 0; snapshot->pushed && i < base_min_size(run_count, BEGIN_RUNS); i++)
-        if (page <= runs[i].first_page && runs[i].first_page < page + WAKE_WINDOW_PAGES)
-            return true;
-        else if (page > runs[i].first_page && page - runs[i].first_page < runs[i].page_count)
+        if (runs[i].first_page < page + WAKE_WINDOW_PAGES &&
+            page < runs[i].first_page + runs[i].page_count)
             return true;
     return false;
 }

@@ -20,7 +20,7 @@ from cli import *
 
 READERS = 12
 WAIT_S = 50
-ODD_NAMES = ["a b", "komma,s", "-dash", "näme", "semi;colon\"quote'", "x" * 200, "new.part", "memory"]
+ODD_NAMES = ["a b", "a,b", "-dash", "näme", "semi;colon\"quote'", "x" * 200, "new.part", "memory"]
 rng = make_seed()
 store = str(work / "store")
 place = work / "mount"
