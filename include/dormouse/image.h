@@ -182,6 +182,29 @@ dor_frame_read_info(const void *frame, size_t frame_bytes, struct dor_frame_info
 DOR_PUBLIC DOR_MUST_CHECK int dor_frame_read_ranges(
     const void *frame, size_t frame_bytes, struct dor_image_range **ret, size_t *ret_count);
 
+/* What a file of a frame is made of. */
+enum dor_frame_piece_kind { DOR_FRAME_ZEROS, DOR_FRAME_LITERAL, DOR_FRAME_PAGES };
+
+struct dor_frame_piece {
+    enum dor_frame_piece_kind kind;
+    uint64_t size_bytes;
+    uint64_t first_page;  /* DOR_FRAME_PAGES: of the row */
+    const uint8_t *bytes; /* DOR_FRAME_LITERAL: inside the frame */
+};
+
+/* Called with each file of a frame and then its pieces in order; a return other than 0 ends it. */
+struct dor_frame_visitor {
+    /* NAME is empty when the image is no folder. */
+    int (*file)(void *context, const char *name, unsigned mode, uint64_t size_bytes);
+    int (*piece)(void *context, const struct dor_frame_piece *piece);
+    void *context;
+};
+
+/* Validate the whole of FRAME, which must not be empty, of a row of PAGE_COUNT pages, then walk. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_frame_visit(
+    const void *frame, size_t frame_bytes, uint64_t page_count,
+    const struct dor_frame_visitor *visitor);
+
 #ifdef __cplusplus
 }
 #endif

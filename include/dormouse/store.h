@@ -184,6 +184,9 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_store_list(
 /* The id of the snapshot NAME: it is given once and never again. DOR_E_NOT_FOUND. */
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_store_find(struct dor_store *store, const char *name, uint64_t *ret_id);
+/* What the catalog knows of the snapshot NAME; woken_ns is not looked up. DOR_E_NOT_FOUND. */
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_store_find_info(struct dor_store *store, const char *name, struct dor_snapshot_info *ret);
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_snapshot_open(struct dor_store *store, const char *name, struct dor_snapshot **ret);
 DOR_PUBLIC void dor_snapshot_close(struct dor_snapshot *snapshot);

@@ -102,6 +102,44 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_wake_uffd_serve(
     const char *directory, const struct dor_wake_options *options, const char *name,
     const struct dor_wake_uffd *how, struct dor_wake_uffd_stat *ret);
 
+/* ------------------------------------------------------------------ mounting */
+
+/*
+ * A mount: every snapshot of the server's store as a folder of read-only files, for whatever maps
+ * or reads files.
+ *
+ *     NAME/memory      the row of pages
+ *     NAME/sidecars/   the sidecars
+ *     NAME/image       the image as it was put, a file or a folder; a raw image is its memory
+ *
+ * The folder follows the store. What is open stays readable when its snapshot is removed. A page
+ * that cannot be had is EIO, and SIGBUS for who mapped it; after the mount's end everything is
+ * ENOTCONN.
+ */
+struct dor_mount;
+
+struct dor_mount_options {
+    bool allow_other; /* other users may look; otherwise only who mounts may */
+    /*
+     * Of files opened for writing, which QEMU before 8.2 does, only private mappings can be made,
+     * and each empties the page cache of the file. Set, neither holds: then who maps such a file
+     * shared and writes to it changes what others see, until the kernel tries to write it back.
+     */
+    bool trust_writers;
+    unsigned thread_count; /* that serve; 0 = chosen by the machine */
+};
+
+/* Mounts on DIRECTORY and serves, by threads of its own. OPTIONS may be NULL. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_mount_open(
+    struct dor_wake_server *server, const char *directory,
+    const struct dor_mount_options *options, struct dor_mount **ret);
+/* Readable once somebody else has unmounted it; owned by MOUNT. */
+DOR_PUBLIC int dor_mount_ended_fd(const struct dor_mount *mount);
+/* Take it out of the folder tree; what is open is served on. */
+DOR_PUBLIC void dor_mount_detach(struct dor_mount *mount);
+/* Unmounts and ends: what is still open gives errors from then on. NULL is fine. */
+DOR_PUBLIC void dor_mount_close(struct dor_mount *mount);
+
 #ifdef __cplusplus
 }
 #endif

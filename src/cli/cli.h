@@ -58,7 +58,12 @@ struct cli_values {
     uint64_t timeout_ns; /* CLI_NOT_GIVEN when it was not given */
     bool copy, postcopy, resume, no_fill;
 
+    bool background, allow_other, trust_writers;
+
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
+
+    const char *mount, *qemu;
+    struct cli_list settings;
 };
 
 #define CLI_NOT_GIVEN UINT64_MAX

@@ -593,3 +593,42 @@ dor_frame_read_ranges(
     *ret_count = count;
     return 0;
 }
+
+static int
+visit_op(const struct dor_frame_visitor *visitor, const struct guest_frame_op *op)
+{
+    char name[GUEST_FRAME_NAME_BYTES_MAX + 1];
+    struct dor_frame_piece piece = {.size_bytes = op->count};
+    if (op->kind == GUEST_FRAME_FILE) {
+        memcpy(name, op->data, (size_t)op->count);
+        name[op->count] = '\0';
+        return visitor->file(visitor->context, name, op->mode, op->file_bytes);
+    }
+    if (op->kind == GUEST_FRAME_LITERAL) {
+        piece.kind = DOR_FRAME_LITERAL;
+        piece.bytes = op->data;
+    } else if (op->kind == GUEST_FRAME_PAGES) {
+        piece.kind = DOR_FRAME_PAGES;
+        piece.first_page = op->first_page;
+        piece.size_bytes = op->count * DOR_PAGE_BYTES;
+    }
+    return visitor->piece(visitor->context, &piece);
+}
+
+int
+dor_frame_visit(
+    const void *frame, size_t frame_bytes, uint64_t page_count,
+    const struct dor_frame_visitor *visitor)
+{
+    struct guest_frame_reader reader;
+    struct dor_frame_info info;
+    struct guest_frame_op op;
+    int rc = guest_frame_open(frame, frame_bytes, page_count, &reader, &info);
+    if (rc != 0)
+        return rc;
+    for (guest_frame_next(&reader, &op);
+         rc == 0 && op.kind != GUEST_FRAME_RANGE && op.kind != GUEST_FRAME_END;
+         guest_frame_next(&reader, &op))
+        rc = visit_op(visitor, &op);
+    return rc;
+}

@@ -427,6 +427,16 @@ dor_store_find(struct dor_store *store, const char *name, uint64_t *ret_id)
 }
 
 int
+dor_store_find_info(struct dor_store *store, const char *name, struct dor_snapshot_info *ret)
+{
+    const struct store_snapshot_entry *entry = store_catalog_snapshot(store->catalog, name);
+    if (entry == NULL)
+        return dor_fail(DOR_E_NOT_FOUND, "no snapshot %s", name);
+    *ret = entry->info;
+    return 0;
+}
+
+int
 store_require_writable(const struct dor_store *store)
 {
     if (store->broken)

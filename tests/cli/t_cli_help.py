@@ -11,8 +11,8 @@ import sys
 sys.dont_write_bytecode = True
 from cli import *
 
-VERBS = ("init put get wake ls show explain rm gc check stat copy root working-set inspect serve options "
-         "version").split()
+VERBS = ("init put get wake ls show explain rm gc check stat copy root working-set inspect serve mount "
+         "run options version").split()
 GLOBAL = "--store --option --socket --no-daemon --json --quiet --help --version".split()
 MAN = pathlib.Path("docs/man/dormouse.1")
 

@@ -180,6 +180,22 @@ def recipe(accel, cmdline, shape):
                               "socket,path={console},server=on,wait=off", "socket,path={qmp},server=on,wait=off") + ["-incoming", "defer"]
 
 
+def run_description(meta):
+    """What `dormouse run` needs to know of an image: its qemu.json, with {kit} and {gt} left open.
+
+    Run adds the memory backend, QMP and -incoming itself; the console is its standard input and output.
+    """
+    given = arguments(meta["accel"], meta["cmdline"], shape_of(meta), "off", "{mem}", "{gt}", "{kit}", "stdio", "qmp")
+    kept, at = [], 0
+    while at < len(given):
+        if given[at + 1:] and given[at + 1].startswith(("memory-backend-file,", "qmp,", "chardev=qmp,")):
+            at += 2
+        else:
+            kept.append(given[at])
+            at += 1
+    return {"memory": "ram", "arguments": kept}
+
+
 def make_disk(path, shape, role=None):
     """The second disk: the role for the guest, then room for its ground truth."""
     with open(path, "wb") as f:
