@@ -18,6 +18,7 @@
 #include <dormouse/err.h>
 #include <dormouse/store.h>
 #include <dormouse/transfer.h>
+#include <dormouse/wake.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -90,6 +91,14 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_client_root_add(
     struct dor_client *client, const struct dor_root_add *add, struct dor_root_info *ret);
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_client_root_remove(struct dor_client *client, const char *name, bool absorb);
+
+/*
+ * As dor_wake_uffd_serve(), with the daemon's page server. When this process dies, the wake goes on
+ * in the daemon until somebody deletes it.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_client_wake_uffd(
+    struct dor_client *client, const char *name, const struct dor_wake_uffd *how,
+    struct dor_wake_uffd_stat *ret);
 
 #ifdef __cplusplus
 }

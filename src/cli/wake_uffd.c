@@ -4,6 +4,7 @@
  */
 #include "base/err.h"
 #include "base/size.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/stop.h"
 #include "cli/text.h"
@@ -83,13 +84,27 @@ print_text(const struct cli *cli, const struct dor_wake_uffd_stat *stat)
     return 0;
 }
 
+/* A daemon has one cache for all that it wakes. */
+static int
+wake(const struct cli *cli, const struct dor_wake_uffd *how, struct dor_wake_uffd_stat *stat)
+{
+    AUTO_CLIENT struct cli_client client = {0};
+    const struct dor_wake_options options = {.cache_bytes = cli->values.cache_bytes};
+    const char *directory = NULL;
+    int rc = cli_client_find(cli, &client);
+    if (rc != 0)
+        return rc;
+    if (client.daemon != NULL)
+        return dor_client_wake_uffd(client.daemon, cli->args[0], how, stat);
+    rc = cli_store_directory(cli, &directory);
+    return rc == 0 ? dor_wake_uffd_serve(directory, &options, cli->args[0], how, stat) : rc;
+}
+
 int
 cli_wake_uffd(const struct cli *cli)
 {
     const struct cli_values *values = &cli->values;
-    const char *directory = NULL;
     struct dor_wake_uffd_stat stat = {0};
-    const struct dor_wake_options options = {.cache_bytes = values->cache_bytes};
     struct dor_wake_uffd how = {
         .socket_path = values->uffd_socket,
         .window_bytes = values->window_bytes,
@@ -101,12 +116,10 @@ cli_wake_uffd(const struct cli *cli)
         .ready = tell_ready,
         .ready_context = (void *)(uintptr_t)cli};
     int rc = read_how(cli, &how);
-    if (rc == 0)
-        rc = cli_store_directory(cli, &directory);
     if (rc != 0)
         return rc;
     cli_stop_catch();
-    rc = dor_wake_uffd_serve(directory, &options, cli->args[0], &how, &stat);
+    rc = wake(cli, &how, &stat);
     if (rc != 0)
         return rc;
     if (values->json)

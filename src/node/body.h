@@ -36,6 +36,10 @@ struct node_values {
     const char *store, *as, *name, *path;
     bool absorb, squeeze, cluster;
     uint64_t squeeze_age_ns, work_bytes_max;
+
+    const char *socket_mode, *core;
+    uint64_t window_bytes, clients_max;
+    bool no_working_set, fill, hold, once;
 };
 
 /* Parse SIZE_BYTES of JSON for BODY ("put" ...). RET_JSON is what VALUES borrows from. */

@@ -566,3 +566,86 @@ dor_client_root_remove(struct dor_client *client, const char *name, bool absorb)
     make_target(target, "/roots/", json_string_value(path), absorb ? "?absorb=true" : "");
     return ask(client, "DELETE", target, NULL, NULL, NULL, &json);
 }
+
+/* ------------------------------------------------------------------ wakes */
+
+static json_t *
+wake_body(const char *name, const struct dor_wake_uffd *how, bool *fine)
+{
+    char mode[8];
+    char core[16];
+    json_t *body = json_object();
+    snprintf(mode, sizeof mode, "%o", how->socket_mode & 0777u);
+    snprintf(core, sizeof core, "%d", how->core - 1);
+    set_text(body, "snapshot", name, fine);
+    set_path(body, "uffd_socket", how->socket_path, fine);
+    set_text(body, "socket_mode", how->socket_mode == 0 ? NULL : mode, fine);
+    set(body, "window_bytes", json_integer((json_int_t)how->window_bytes), fine);
+    set(body, "clients_max", json_integer(how->clients_max), fine);
+    if (how->core != DOR_WAKE_CORE_FOLLOW)
+        set_text(body, "core", how->core == DOR_WAKE_CORE_ANY ? "any" : core, fine);
+    set_flag(body, "no_working_set", how->no_working_set, fine);
+    set_flag(body, "fill", how->fill, fine);
+    set_flag(body, "hold", how->hold, fine);
+    return body;
+}
+
+/* How many sandboxes are there now: *RET_CONNECTED. */
+static int
+ask_wake(
+    struct dor_client *client, const char *method, const char *target,
+    struct dor_wake_uffd_stat *ret, uint64_t *ret_connected)
+{
+    AUTO_JSON json_t *json = NULL;
+    int rc = strcmp(method, "GET") == 0 ? ask_once(client, method, target, &json)
+                                        : ask(client, method, target, NULL, NULL, NULL, &json);
+    return rc == 0 ? node_read_wake(json, ret, ret_connected) : rc;
+}
+
+/* Until it is asked to end, or has no sandbox any more if that is what is waited for. */
+static int
+follow_wake(
+    struct dor_client *client, const char *target, const struct dor_wake_uffd *how,
+    struct dor_wake_uffd_stat *stat)
+{
+    uint64_t connected = 0;
+    int rc = 0;
+    while (rc == 0 && (how->stop == NULL || how->stop(how->stop_context) == 0) &&
+           !(how->once && connected == 0 && stat->clients > 0)) {
+        poll(NULL, 0, PROGRESS_MS);
+        rc = ask_wake(client, "GET", target, stat, &connected);
+    }
+    if (rc == 0)
+        rc = ask_wake(client, "DELETE", target, stat, &connected);
+    return rc;
+}
+
+int
+dor_client_wake_uffd(
+    struct dor_client *client, const char *name, const struct dor_wake_uffd *how,
+    struct dor_wake_uffd_stat *ret)
+{
+    AUTO_JSON json_t *json = NULL;
+    char target[TARGET_BYTES];
+    uint64_t random = 0;
+    bool fine = true;
+    struct dor_wake_uffd_stat stat = {0};
+    json_t *body = wake_body(name, how, &fine);
+    int rc = finish_body(body, fine);
+    if (rc != 0)
+        return rc;
+    rc = base_random_seed_os((uint8_t *)&random, sizeof random);
+    snprintf(target, sizeof target, "/wakes/client-%016" PRIx64, random);
+    if (rc != 0)
+        json_decref(body);
+    else
+        rc = ask(client, "PUT", target, body, NULL, NULL, &json);
+    if (rc != 0)
+        return rc;
+    if (how->ready != NULL)
+        how->ready(how->ready_context);
+    rc = follow_wake(client, target, how, &stat);
+    if (ret != NULL)
+        *ret = stat;
+    return rc;
+}

@@ -56,15 +56,21 @@ take_line(struct node_options *options, char *line)
 }
 
 int
-node_config_set_mode(struct node_config *config, const char *text)
+node_config_read_mode(const char *text, mode_t *ret)
 {
     char *end = NULL;
     unsigned long mode = strtoul(text, &end, OCTAL);
     if (!isdigit((unsigned char)text[0]) || *end != '\0' || mode > MODE_MAX)
         return dor_fail(
             DOR_E_USAGE, "\"%s\" is no mode of a socket; write one such as 0660", text);
-    config->socket_mode = (mode_t)mode;
+    *ret = (mode_t)mode;
     return 0;
+}
+
+int
+node_config_set_mode(struct node_config *config, const char *text)
+{
+    return node_config_read_mode(text, &config->socket_mode);
 }
 
 static int

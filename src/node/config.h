@@ -41,6 +41,9 @@ DOR_MUST_CHECK int node_config_load(const char *path, struct node_config *ret);
 /* The same for TEXT, which ends in a zero byte and is changed; NAME is for error texts. */
 DOR_MUST_CHECK int node_config_parse(char *text, const char *name, struct node_config *config);
 
+/* The permissions that TEXT, octal, stands for. */
+DOR_MUST_CHECK int node_config_read_mode(const char *text, mode_t *ret);
+
 /* Take MODE, octal, instead of socket_mode. */
 DOR_MUST_CHECK int node_config_set_mode(struct node_config *config, const char *mode);
 

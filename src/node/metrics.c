@@ -106,6 +106,15 @@ print_wake(FILE *out, struct node *node)
     };
     print_metrics(out, "gauge", gauges, ARRAY_LEN(gauges));
     print_metrics(out, "counter", counters, ARRAY_LEN(counters));
+    struct node_wakes_stat wakes;
+    node_wakes_stat(&node->wakes, &wakes);
+    const struct gauge uffd[] = {
+        {"wake_sockets", "Sockets at which sandboxes can wake.", wakes.wakes},
+        {"wake_connected", "Sandboxes that are served now.", wakes.clients},
+    };
+    print_metrics(out, "gauge", uffd, ARRAY_LEN(uffd));
+    base_counters_print_prometheus(
+        wake_uffd_counter_rows, wake_uffd_counter_row_count, &wakes.counters, "wake_uffd", out);
 }
 
 int

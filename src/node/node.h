@@ -15,6 +15,7 @@
 #include "node/config.h"
 #include "node/http.h"
 #include "node/jobs.h"
+#include "node/wakes.h"
 
 #include <dormouse/store.h>
 #include <dormouse/wake.h>
@@ -33,6 +34,7 @@ struct node {
     struct node_http http;
     struct dor_store *writer; /* NULL after an error that asks for a new one */
     struct dor_wake_server *wake_server;
+    struct node_wakes wakes;
     uint64_t started_ns; /* realtime */
 };
 

@@ -72,20 +72,3 @@ node_cancel_run(struct node_call *call)
     node_call_unref(job);
     return rc;
 }
-
-int
-node_wakes_run(struct node_call *call)
-{
-    struct dor_wake_stat stat;
-    dor_wake_server_stat(call->node->wake_server, &stat);
-    return node_call_json(
-        call,
-        json_pack(
-            "{s:{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}}", "server", "cache_bytes",
-            node_shape_u64(stat.cache_bytes), "cache_used_bytes",
-            node_shape_u64(stat.cache_used_bytes), "hits", node_shape_u64(stat.hits), "waits",
-            node_shape_u64(stat.waits), "misses", node_shape_u64(stat.misses), "zeros",
-            node_shape_u64(stat.zeros), "evictions", node_shape_u64(stat.evictions), "bypasses",
-            node_shape_u64(stat.bypasses), "failures", node_shape_u64(stat.failures),
-            "snapshots", node_shape_u64(stat.snapshots)));
-}

@@ -120,26 +120,16 @@ catch_signals(struct server *server)
     return 0;
 }
 
-/* The socket that systemd passed, or -1. */
+/* Where the socket is that systemd passed, if it did. */
 static int
-take_passed_socket(struct server *server)
+name_passed_socket(struct server *server)
 {
-    struct sockaddr_un address;
+    struct sockaddr_un address = {0};
     socklen_t bytes = sizeof address;
-    int count = sd_listen_fds(1);
-    if (count <= 0)
+    if (server->listen_fd < 0)
         return 0;
-    int fd = SD_LISTEN_FDS_START;
-    if (count > 1 || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
-        return dor_fail(
-            DOR_E_USAGE,
-            "systemd passed %d descriptors; one listening Unix stream socket is "
-            "wanted",
-            count);
-    memset(&address, 0, sizeof address);
-    if (getsockname(fd, (struct sockaddr *)&address, &bytes) != 0)
+    if (getsockname(server->listen_fd, (struct sockaddr *)&address, &bytes) != 0)
         return dor_fail_errno(errno, "the socket that systemd passed");
-    server->listen_fd = fd;
     snprintf(
         server->socket_path, sizeof server->socket_path, "%.*s", (int)sizeof address.sun_path,
         address.sun_path);
@@ -175,7 +165,7 @@ static int
 open_socket(struct server *server, const struct dor_daemon *daemon)
 {
     char path[PATH_MAX];
-    int rc = take_passed_socket(server);
+    int rc = name_passed_socket(server);
     if (rc != 0)
         return rc;
     if (server->listen_fd < 0) {
@@ -214,9 +204,15 @@ start(struct server *server, const struct dor_daemon *daemon)
     struct node *node = &server->node;
     raise_descriptors();
     int rc = load_config(node, daemon);
+    const struct dor_wake_options wake = {.cache_bytes = node->config.options.cache_bytes};
+    if (rc == 0)
+        rc = node_parking_passed(&server->listen_fd, &node->wakes.passed);
+    /* Before there are threads, or anything open that another process should not hold. */
+    if (rc == 0)
+        rc = node_parking_open(
+            node->config.options.park, node->directory, &wake, &node->wakes.parking);
     if (rc == 0)
         rc = dor_store_open(node->directory, DOR_OPEN_WRITE, NULL, &node->writer);
-    const struct dor_wake_options wake = {.cache_bytes = node->config.options.cache_bytes};
     if (rc == 0)
         rc = dor_wake_server_open(node->directory, &wake, &node->wake_server);
     if (rc == 0)
@@ -230,6 +226,8 @@ start(struct server *server, const struct dor_daemon *daemon)
             &node->jobs, (unsigned)node->config.options.readers,
             (unsigned)node->config.options.queue_max, (unsigned)node->config.options.jobs_kept);
     }
+    if (rc == 0)
+        node_wakes_restore(&node->wakes);
     if (rc == 0) {
         rc = node_http_start(node);
         server->http_started = rc == 0;
@@ -268,6 +266,7 @@ serve(struct server *server)
         uint64_t now_ns = base_clock_monotonic_ns();
         if (now_ns >= next_sweep_ns) {
             node_http_sweep(node);
+            node_wakes_sweep(&node->wakes);
             next_sweep_ns = now_ns + SWEEP_MS * NS_PER_MS;
         }
     }
@@ -299,9 +298,12 @@ drain(struct server *server)
     sd_notify(0, "STOPPING=1");
     forget_socket(server);
     node_jobs_close(&node->jobs);
+    node_wakes_end_all(&node->wakes);
     for (;;) {
-        bool idle = node_jobs_idle(&node->jobs);
         now_ns = base_clock_monotonic_ns();
+        /* When it is late, sandboxes that lack memory are left to who has their descriptors. */
+        bool late = now_ns >= stop_ns;
+        bool idle = node_jobs_idle(&node->jobs) && (late || node_wakes_idle(&node->wakes));
         if (idle && answers_ns == 0)
             answers_ns = now_ns + ANSWER_SECONDS * NS_PER_S;
         if (idle && (!node_http_busy(node) || now_ns >= answers_ns))
@@ -309,9 +311,12 @@ drain(struct server *server)
         struct pollfd fd = {.fd = server->signal_fd, .events = POLLIN};
         poll(&fd, 1, DRAIN_STEP_MS);
         bool again = fd.revents != 0 && read_signal(server) != 0;
-        if (again || now_ns >= stop_ns)
+        if (again)
+            stop_ns = now_ns;
+        if (again || late)
             node_jobs_cancel_all(&node->jobs);
         node_http_sweep(node);
+        node_wakes_sweep(&node->wakes);
     }
 }
 
@@ -329,6 +334,7 @@ end(struct server *server)
         node_http_stop(node);
     if (server->jobs_started)
         node_jobs_stop(&node->jobs);
+    node_wakes_close(&node->wakes);
     dor_wake_server_close(node->wake_server);
     dor_store_close(node->writer);
     node_config_fini(&node->config);
@@ -350,6 +356,8 @@ dor_daemon_serve(const char *directory, const struct dor_daemon *daemon)
         return DOR_E_NO_MEMORY;
     server->listen_fd = server->signal_fd = -1;
     server->node.started_ns = base_clock_realtime_ns();
+    server->node.wakes = (struct node_wakes){.node = &server->node, .parking.heir.control = -1};
+    base_mutex_init(&server->node.wakes.mutex);
     server->node.directory = path;
     int rc = base_path_resolve(directory, path, sizeof path);
     dor_intake_guard();
@@ -364,6 +372,7 @@ dor_daemon_serve(const char *directory, const struct dor_daemon *daemon)
         drain(server);
     }
     end(server);
+    base_mutex_fini(&server->node.wakes.mutex);
     base_free(server);
     return rc;
 }

@@ -62,6 +62,22 @@ static const struct number gc_numbers[] = {
     NUMBER(dor_gc_result, rewritten_segments), NUMBER(dor_gc_result, clustered_pages),
 };
 
+static const struct number wake_server_numbers[] = {
+    NUMBER(dor_wake_stat, cache_bytes), NUMBER(dor_wake_stat, cache_used_bytes),
+    NUMBER(dor_wake_stat, hits),        NUMBER(dor_wake_stat, waits),
+    NUMBER(dor_wake_stat, misses),      NUMBER(dor_wake_stat, zeros),
+    NUMBER(dor_wake_stat, evictions),   NUMBER(dor_wake_stat, bypasses),
+    NUMBER(dor_wake_stat, failures),    NUMBER(dor_wake_stat, snapshots),
+};
+
+static const struct number wake_numbers[] = {
+    NUMBER(dor_wake_uffd_stat, clients),      NUMBER(dor_wake_uffd_stat, refused),
+    NUMBER(dor_wake_uffd_stat, ended),        NUMBER(dor_wake_uffd_stat, faults),
+    NUMBER(dor_wake_uffd_stat, copied_pages), NUMBER(dor_wake_uffd_stat, pushed_pages),
+    NUMBER(dor_wake_uffd_stat, zero_pages),   NUMBER(dor_wake_uffd_stat, removals),
+    NUMBER(dor_wake_uffd_stat, lost_pages),   NUMBER(dor_wake_uffd_stat, adopted),
+};
+
 static const struct number check_numbers[] = {
     NUMBER(dor_check_result, snapshots),
     NUMBER(dor_check_result, damaged_snapshots),
@@ -397,6 +413,26 @@ node_shape_check(const struct dor_check_result *result, json_t *findings)
                     set(object, "findings", json_incref(findings)));
 }
 
+json_t *
+node_shape_wake_server(const struct dor_wake_stat *stat)
+{
+    return numbers_json(wake_server_numbers, ARRAY_LEN(wake_server_numbers), stat);
+}
+
+json_t *
+node_shape_wake(const struct node_wake_info *info)
+{
+    json_t *object = json_object();
+    return made_or_null(
+        object, set_numbers(object, wake_numbers, ARRAY_LEN(wake_numbers), &info->stat) &&
+                    set(object, "id", node_shape_text(info->id)) &&
+                    set(object, "snapshot", node_shape_text(info->snapshot)) &&
+                    set(object, "uffd_socket", node_shape_text(info->socket)) &&
+                    set(object, "state", node_shape_text(info->state)) &&
+                    set(object, "created", node_shape_time(info->created_ns)) &&
+                    set(object, "connected", node_shape_u64(info->connected)));
+}
+
 /* ------------------------------------------------------------------ reading */
 
 static bool
@@ -510,4 +546,13 @@ node_read_check(const json_t *json, struct dor_check_result *ret)
     return judge(
         read_numbers(json, check_numbers, ARRAY_LEN(check_numbers), ret) &&
         read_u64(json, "finding_count", &ret->findings));
+}
+
+int
+node_read_wake(const json_t *json, struct dor_wake_uffd_stat *ret, uint64_t *ret_connected)
+{
+    *ret = (struct dor_wake_uffd_stat){0};
+    return judge(
+        read_numbers(json, wake_numbers, ARRAY_LEN(wake_numbers), ret) &&
+        read_u64(json, "connected", ret_connected));
 }

@@ -12,7 +12,17 @@
 #include "base/err.h"
 
 #include <dormouse/store.h>
+#include <dormouse/wake.h>
 #include <jansson.h>
+
+/* What there is to say of a wake. */
+struct node_wake_info {
+    const char *id, *snapshot, *state;
+    const char *socket; /* NULL: there is none any more */
+    uint64_t created_ns;
+    unsigned connected;
+    struct dor_wake_uffd_stat stat;
+};
 
 json_t *node_shape_u64(uint64_t number);
 json_t *node_shape_text(const char *text);     /* null for NULL and "" */
@@ -32,9 +42,13 @@ json_t *node_shape_working_set_brief(const struct dor_working_set *working_set);
 json_t *node_shape_explain(const char *name, const struct dor_explain *explain);
 json_t *node_shape_stat(const struct dor_stat *stat);
 json_t *node_shape_root(const struct dor_root_info *info, enum dor_root_state state);
+json_t *node_shape_wake_server(const struct dor_wake_stat *stat);
+json_t *node_shape_wake(const struct node_wake_info *info);
 json_t *node_shape_gc(const struct dor_gc_result *result);
 json_t *node_shape_check(const struct dor_check_result *result, json_t *findings);
 
+DOR_MUST_CHECK int
+node_read_wake(const json_t *json, struct dor_wake_uffd_stat *ret, uint64_t *ret_connected);
 DOR_MUST_CHECK int node_read_put(const json_t *json, struct dor_put_result *ret);
 /* Of a copy: only the bytes of image and store. */
 DOR_MUST_CHECK int node_read_copy(const json_t *json, struct dor_put_result *ret);

@@ -1,77 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keeper.c - dor_wake_uffd_serve(): a small process that holds copies of what must not be closed,
- * and starts the one that does the work, again and again if need be.
- *
- *     keeper                                    worker
- *     listening socket, copies of all clients'  page server, threads, clients
- *         |  fork: it inherits all of these        |
- *         |<------------- READY, or FAILED --------|
- *         |<------- PARK (with descriptors) -------|  before a client is served
- *         |<-------------- REMOVE -----------------|  it is gone, or has all its pages
- *         |------------------ FINISH ------------->|
- *         |<--------------- DONE ------------------|  then it ends
- *
- * The keeper does so little that there is nothing in it to fail: it opens no store, starts no
- * thread and reads nothing that a client sent. When the worker dies, it takes what that had still
- * said out of the socket, then forks the next one, which wakes all faults that nobody answered.
- * A worker that cannot start is tried again for as long as a parked client lives, for to close its
- * descriptors would give it zeros. When the keeper dies, the worker serves those who are there
- * until they end.
+ * keeper.c - messages between keeper and worker, the list of what is parked, and the keeper's life.
  */
+#include "wake/keeper.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <dormouse/wake.h>
-
 #include "base/clock.h"
-#include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
-#include "wake/placement.h"
-#include "wake/socket.h"
-#include "wake/uffd.h"
 
-#define CLIENTS_USUAL   1024
-#define CLIENTS_MOST    (1u << 20)
-#define HANDSHAKE_USUAL (UINT64_C(10) * 1000 * 1000 * 1000)
-#define WINDOW_USUAL    (UINT64_C(64) << 10)
-#define MODE_USUAL      0600
-#define LOOK_MS         100
+#define LOOK_MS 100
 /* A worker that dies so soon is not replaced at once. */
 #define SOON_NS        (UINT64_C(1000) * 1000 * 1000)
 #define PAUSE_LEAST_MS 10
 #define PAUSE_MOST_MS  2000
 
-enum word { WORD_READY, WORD_FAILED, WORD_PARK, WORD_REMOVE, WORD_DONE, WORD_FINISH };
-
-struct message {
-    enum word word;
-    int code;       /* FAILED */
-    uint64_t id;    /* PARK, REMOVE */
-    uint32_t roles; /* PARK: a bit for each descriptor that comes along */
-    char text[DOR_ERR_TEXT_BYTES];
-};
-
 struct keeper {
-    const char *directory;
-    const struct dor_wake_options *server_options;
-    const char *name;
-    const struct dor_wake_uffd *how;
-    struct wake_uffd_how uffd_how;
-    struct wake_listener listener;
-    struct wake_uffd_counters *counters; /* in memory that all workers share */
-    struct wake_parked *parked;
-    size_t parked_count, parked_cap;
+    const struct wake_keeping *keeping;
     int control;
     pid_t worker;
     uint64_t started_ns;
@@ -87,8 +41,9 @@ union control {
     char bytes[CMSG_SPACE(WAKE_PARK_ROLES * sizeof(int))];
 };
 
-static int
-send_message(int control, const struct message *message, const int *fds, size_t fd_count)
+int
+wake_keeper_send(
+    int control, const struct wake_message *message, const int *fds, size_t fd_count)
 {
     union control rights = {0};
     struct iovec bytes = {(void *)(uintptr_t)message, sizeof *message};
@@ -109,9 +64,8 @@ send_message(int control, const struct message *message, const int *fds, size_t 
     return sent < 0 ? dor_fail_errno(errno, "keeper") : 0;
 }
 
-/* 1: a message and FDS by role; 0: none now; -1: nobody sends any more. */
-static int
-receive_message(int control, struct message *message, int fds[WAKE_PARK_ROLES])
+int
+wake_keeper_receive(int control, struct wake_message *message, int fds[static WAKE_PARK_ROLES])
 {
     union control rights;
     struct iovec bytes = {message, sizeof *message};
@@ -136,18 +90,13 @@ receive_message(int control, struct message *message, int fds[WAKE_PARK_ROLES])
     return 1;
 }
 
-/* ------------------------------------------------------------------ the worker */
-
-struct worker {
-    int control;
-    struct wake_park park;
-};
+/* ------------------------------------------------------------------ parking with a keeper */
 
 static int
-store_with_keeper(void *context, const struct wake_parked *client)
+park_store(void *context, const struct wake_parked *client)
 {
-    const struct worker *worker = context;
-    struct message message = {.word = WORD_PARK, .id = client->id};
+    const int *control = context;
+    struct wake_message message = {.word = WAKE_WORD_PARK, .id = client->id};
     int fds[WAKE_PARK_ROLES];
     size_t count = 0;
     for (unsigned role = 0; role < WAKE_PARK_ROLES; role++)
@@ -155,92 +104,136 @@ store_with_keeper(void *context, const struct wake_parked *client)
             message.roles |= 1u << role;
             fds[count++] = client->fds[role];
         }
-    return send_message(worker->control, &message, fds, count);
+    return wake_keeper_send(*control, &message, fds, count);
 }
 
 static void
-remove_from_keeper(void *context, uint64_t id)
+park_remove(void *context, uint64_t id)
 {
-    const struct worker *worker = context;
-    struct message message = {.word = WORD_REMOVE, .id = id};
+    const int *control = context;
+    struct wake_message message = {.word = WAKE_WORD_REMOVE, .id = id};
     /* A keeper that is gone keeps nothing. */
-    if (send_message(worker->control, &message, NULL, 0) != 0)
+    if (wake_keeper_send(*control, &message, NULL, 0) != 0)
         base_err_clear();
 }
 
-static int
-say(const struct worker *worker, enum word word, int code)
+struct wake_park
+wake_keeper_park(int *control)
 {
-    struct message message = {.word = word, .code = code};
-    memcpy(message.text, base_err_record()->text, sizeof message.text);
-    return send_message(worker->control, &message, NULL, 0);
+    return (struct wake_park){control, park_store, park_remove};
 }
 
-/* Whether the one sandbox that was waited for has come and gone. */
-static bool
-has_had_one(const struct keeper *keeper, struct wake_uffd *uffd)
-{
-    return keeper->how->once && wake_uffd_client_count(uffd) == 0 &&
-           atomic_load_explicit(&keeper->counters->clients, memory_order_relaxed) > 0;
-}
+/* ------------------------------------------------------------------ what is kept */
 
-/* Until all is done, or the keeper is gone and with it everybody who was served. */
 static void
-watch_over(const struct keeper *keeper, const struct worker *worker, struct wake_uffd *uffd)
+keep(struct wake_parked_list *list, uint64_t id, const int fds[WAKE_PARK_ROLES])
 {
-    bool finishing = false;
-    bool alone = false;
-    while (!((finishing || alone) && wake_uffd_client_count(uffd) == 0) &&
-           !has_had_one(keeper, uffd)) {
-        struct pollfd poll_control = {.fd = alone ? -1 : worker->control, .events = POLLIN};
-        struct message message;
-        int fds[WAKE_PARK_ROLES];
-        int got = 0;
-        if (poll(&poll_control, 1, LOOK_MS) > 0)
-            got = receive_message(worker->control, &message, fds);
-        if (got == 1 && message.word == WORD_FINISH) {
-            wake_uffd_finish(uffd);
-            finishing = true;
-        } else if (got < 0) {
-            wake_uffd_refuse(uffd);
-            alone = true;
-            dor_log(ERROR, "wake", "keeper_died", "clients=%u", wake_uffd_client_count(uffd));
+    if (list->count == list->cap) {
+        size_t cap = list->cap * 2 + 64;
+        struct wake_parked *grown = base_realloc_array(list->items, cap, sizeof *list->items);
+        if (grown == NULL) {
+            /* Better not to be replaced than to be cut off: the descriptors stay open. */
+            dor_log(ERROR, "wake", "not_kept", "client=%llu", (unsigned long long)id);
+            return;
         }
+        list->items = grown;
+        list->cap = cap;
     }
+    struct wake_parked *parked = &list->items[list->count++];
+    parked->id = id;
+    memcpy(parked->fds, fds, sizeof parked->fds);
 }
 
-static int
-run_worker(struct keeper *keeper, struct worker *worker)
+static void
+forget(struct wake_parked_list *list, uint64_t id)
 {
-    struct dor_wake_server *server = NULL;
-    struct wake_uffd *uffd = NULL;
-    worker->park = (struct wake_park){worker, store_with_keeper, remove_from_keeper};
-    keeper->uffd_how.park = &worker->park;
-    keeper->uffd_how.parked = keeper->parked;
-    keeper->uffd_how.parked_count = keeper->parked_count;
-    int err = dor_wake_server_open(keeper->directory, keeper->server_options, &server);
-    if (err == 0)
-        err = wake_uffd_open(server, &keeper->uffd_how, &uffd);
-    if (err != 0)
-        return say(worker, WORD_FAILED, err);
-    err = say(worker, WORD_READY, 0);
-    if (err == 0)
-        watch_over(keeper, worker, uffd);
-    wake_uffd_close(uffd);
-    dor_wake_server_close(server);
-    return err == 0 ? say(worker, WORD_DONE, 0) : err;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].id == id) {
+            wake_parked_close(&list->items[i]);
+            list->items[i] = list->items[--list->count];
+            return;
+        }
+}
+
+void
+wake_parked_heed(
+    struct wake_parked_list *list, const struct wake_message *message,
+    const int fds[static WAKE_PARK_ROLES])
+{
+    if (message->word == WAKE_WORD_PARK)
+        keep(list, message->id, fds);
+    else if (message->word == WAKE_WORD_REMOVE)
+        forget(list, message->id);
+}
+
+void
+wake_parked_forget_gone(struct wake_parked_list *list)
+{
+    for (size_t i = list->count; i-- > 0;)
+        if (wake_parked_is_gone(&list->items[i]))
+            forget(list, list->items[i].id);
+}
+
+void
+wake_parked_list_fini(struct wake_parked_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        wake_parked_close(&list->items[i]);
+    base_free(list->items);
+    *list = (struct wake_parked_list){0};
+}
+
+/* ------------------------------------------------------------------ the worker */
+
+static int
+say(const struct wake_worker_link *link, enum wake_word word, int code)
+{
+    struct wake_message message = {.word = word, .code = code};
+    memcpy(message.text, base_err_record()->text, sizeof message.text);
+    return wake_keeper_send(link->control, &message, NULL, 0);
+}
+
+int
+wake_worker_ready(const struct wake_worker_link *link)
+{
+    return say(link, WAKE_WORD_READY, 0);
+}
+
+enum wake_heard
+wake_worker_hear(struct wake_worker_link *link, int wait_ms)
+{
+    struct pollfd control = {.fd = link->control, .events = POLLIN};
+    struct wake_message message;
+    int fds[WAKE_PARK_ROLES];
+    int got = 0;
+    if (poll(&control, 1, wait_ms) > 0)
+        got = wake_keeper_receive(link->control, &message, fds);
+    if (got == 1 && message.word == WAKE_WORD_FINISH)
+        return WAKE_HEARD_FINISH;
+    if (got >= 0)
+        return WAKE_HEARD_NOTHING;
+    base_auto_close(&link->control);
+    link->control = -1;
+    return WAKE_HEARD_ALONE;
 }
 
 /* The signals of a terminal are for the keeper, which ends this process in good order. */
 static _Noreturn void
-be_worker(struct keeper *keeper, int control)
+be_worker(const struct keeper *keeper, int control)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-    struct worker worker = {.control = control};
+    const struct wake_keeping *keeping = keeper->keeping;
+    struct wake_worker_link link = {
+        .control = control,
+        .parked = keeping->parked->items,
+        .parked_count = keeping->parked->count};
+    link.park = wake_keeper_park(&link.control);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         signal(numbers[i], SIG_IGN);
     prctl(PR_SET_NAME, "dormouse-worker");
-    _exit(run_worker(keeper, &worker) == 0 ? 0 : 1);
+    int err = keeping->work(keeping->context, &link);
+    int said = err == 0 ? say(&link, WAKE_WORD_DONE, 0) : say(&link, WAKE_WORD_FAILED, err);
+    _exit(err == 0 && said == 0 ? 0 : 1);
 }
 
 /* ------------------------------------------------------------------ the keeper */
@@ -248,7 +241,8 @@ be_worker(struct keeper *keeper, int control)
 static void
 tell_to_finish(const struct keeper *keeper)
 {
-    if (send_message(keeper->control, &(struct message){.word = WORD_FINISH}, NULL, 0) != 0)
+    const struct wake_message message = {.word = WAKE_WORD_FINISH};
+    if (wake_keeper_send(keeper->control, &message, NULL, 0) != 0)
         base_err_clear(); /* it has died: the next one is told */
 }
 
@@ -279,63 +273,29 @@ start_worker(struct keeper *keeper)
 }
 
 static void
-keep(struct keeper *keeper, uint64_t id, const int fds[WAKE_PARK_ROLES])
+heed(struct keeper *keeper, const struct wake_message *message, const int fds[WAKE_PARK_ROLES])
 {
-    if (keeper->parked_count == keeper->parked_cap) {
-        size_t cap = keeper->parked_cap * 2 + 64;
-        struct wake_parked *grown =
-            base_realloc_array(keeper->parked, cap, sizeof *keeper->parked);
-        if (grown == NULL) {
-            /* Better not to be replaced than to be cut off: the descriptors stay open. */
-            dor_log(ERROR, "wake", "not_kept", "client=%llu", (unsigned long long)id);
-            return;
-        }
-        keeper->parked = grown;
-        keeper->parked_cap = cap;
-    }
-    struct wake_parked *parked = &keeper->parked[keeper->parked_count++];
-    parked->id = id;
-    memcpy(parked->fds, fds, sizeof parked->fds);
-}
-
-static void
-forget(struct keeper *keeper, uint64_t id)
-{
-    for (size_t i = 0; i < keeper->parked_count; i++)
-        if (keeper->parked[i].id == id) {
-            wake_parked_close(&keeper->parked[i]);
-            keeper->parked[i] = keeper->parked[--keeper->parked_count];
-            return;
-        }
-}
-
-static void
-heed(struct keeper *keeper, const struct message *message, const int fds[WAKE_PARK_ROLES])
-{
+    const struct wake_keeping *keeping = keeper->keeping;
     switch (message->word) {
-    case WORD_READY:
-        if (!keeper->ready)
-            dor_log(INFO, "wake", "listening", "socket=\"%s\"", keeper->how->socket_path);
-        if (!keeper->ready && keeper->how->ready != NULL)
-            keeper->how->ready(keeper->how->ready_context);
+    case WAKE_WORD_READY:
+        if (!keeper->ready && keeping->ready != NULL)
+            keeping->ready(keeping->ready_context);
         keeper->ready = true;
         break;
-    case WORD_FAILED:
+    case WAKE_WORD_FAILED:
         dor_fail(message->code, "%.*s", DOR_ERR_TEXT_BYTES - 1, message->text);
         keeper->failure = *base_err_record();
         if (keeper->ready)
             dor_log(ERROR, "wake", "worker_failed", "error=\"%s\"", dor_err_message());
         break;
-    case WORD_PARK:
-        keep(keeper, message->id, fds);
-        break;
-    case WORD_REMOVE:
-        forget(keeper, message->id);
-        break;
-    case WORD_DONE:
+    case WAKE_WORD_DONE:
         keeper->done = true;
         break;
-    case WORD_FINISH:
+    case WAKE_WORD_PARK:
+    case WAKE_WORD_REMOVE:
+        wake_parked_heed(keeping->parked, message, fds);
+        break;
+    case WAKE_WORD_FINISH:
         break;
     }
 }
@@ -344,10 +304,10 @@ heed(struct keeper *keeper, const struct message *message, const int fds[WAKE_PA
 static bool
 hear_worker(struct keeper *keeper)
 {
-    struct message message;
+    struct wake_message message;
     int fds[WAKE_PARK_ROLES];
-    int got = receive_message(keeper->control, &message, fds);
-    for (; got == 1; got = receive_message(keeper->control, &message, fds))
+    int got = wake_keeper_receive(keeper->control, &message, fds);
+    for (; got == 1; got = wake_keeper_receive(keeper->control, &message, fds))
         heed(keeper, &message, fds);
     return got == 0;
 }
@@ -364,15 +324,7 @@ bury_worker(struct keeper *keeper)
         dor_log(
             ERROR, "wake", "worker_died", "pid=%d signal=%d code=%d clients=%zu",
             (int)keeper->worker, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-            WIFEXITED(status) ? WEXITSTATUS(status) : 0, keeper->parked_count);
-}
-
-static void
-forget_gone(struct keeper *keeper)
-{
-    for (size_t i = keeper->parked_count; i-- > 0;)
-        if (wake_parked_is_gone(&keeper->parked[i]))
-            forget(keeper, keeper->parked[i].id);
+            WIFEXITED(status) ? WEXITSTATUS(status) : 0, keeper->keeping->parked->count);
 }
 
 static void
@@ -391,7 +343,8 @@ pause_before_next(struct keeper *keeper)
 static bool
 is_asked_to_stop(const struct keeper *keeper)
 {
-    return keeper->how->stop != NULL && keeper->how->stop(keeper->how->stop_context) != 0;
+    return keeper->keeping->stop != NULL &&
+           keeper->keeping->stop(keeper->keeping->stop_context) != 0;
 }
 
 /* Tell the worker to bring everything to an end. */
@@ -399,7 +352,7 @@ static void
 finish(struct keeper *keeper)
 {
     keeper->finishing = true;
-    dor_log(INFO, "wake", "finishing", "clients=%zu", keeper->parked_count);
+    dor_log(INFO, "wake", "finishing", "clients=%zu", keeper->keeping->parked->count);
     if (keeper->control >= 0)
         tell_to_finish(keeper);
 }
@@ -428,9 +381,16 @@ keep_one(struct keeper *keeper)
     bury_worker(keeper);
 }
 
-static int
-keep_going(struct keeper *keeper)
+int
+wake_keeper_run(const struct wake_keeping *keeping)
 {
+    struct keeper state = {
+        .keeping = keeping,
+        .control = -1,
+        .finishing = keeping->finishing,
+        /* Who begins with clients does not give up on them. */
+        .ready = keeping->parked->count > 0};
+    struct keeper *keeper = &state;
     while (!keeper->done) {
         int err = start_worker(keeper);
         if (err == 0)
@@ -441,117 +401,12 @@ keep_going(struct keeper *keeper)
             break;
         if (!keeper->ready)
             return err == 0 ? reason(keeper) : err;
-        forget_gone(keeper);
+        wake_parked_forget_gone(keeper->keeping->parked);
         if (!keeper->finishing && is_asked_to_stop(keeper))
             finish(keeper);
-        if (keeper->finishing && keeper->parked_count == 0)
+        if (keeper->finishing && keeper->keeping->parked->count == 0)
             break;
         pause_before_next(keeper);
     }
     return 0;
-}
-
-/* ------------------------------------------------------------------ the call */
-
-static int
-check_how(const struct dor_wake_uffd *how, struct keeper *keeper)
-{
-    uint64_t window_bytes = how->window_bytes == 0 ? WINDOW_USUAL : how->window_bytes;
-    uint64_t pages = window_bytes / DOR_PAGE_BYTES;
-    if (window_bytes % DOR_PAGE_BYTES != 0 || pages > WAKE_WINDOW_PAGES ||
-        (pages & (pages - 1)) != 0)
-        return dor_fail(
-            DOR_E_USAGE, "a window is 4 KiB to %d KiB and a power of two",
-            WAKE_WINDOW_PAGES * 4);
-    if (how->clients_max > CLIENTS_MOST || how->core < DOR_WAKE_CORE_ANY ||
-        how->core > CPU_SETSIZE || (how->socket_mode & ~0777u) != 0)
-        return dor_fail(DOR_E_USAGE, "wake: an option is out of its range");
-    keeper->uffd_how = (struct wake_uffd_how){
-        .name = keeper->name,
-        .handshake_ns = how->handshake_ns == 0 ? HANDSHAKE_USUAL : how->handshake_ns,
-        .clients_max = how->clients_max == 0 ? CLIENTS_USUAL : how->clients_max,
-        .window_pages = (unsigned)pages,
-        .push = !how->no_working_set,
-        .passing = how->once,
-        .fill = how->fill,
-        .hold = how->hold,
-        .core = how->core == DOR_WAKE_CORE_FOLLOW
-                    ? WAKE_CORE_FOLLOW
-                    : (how->core == DOR_WAKE_CORE_ANY ? WAKE_CORE_ANY : how->core - 1)};
-    return 0;
-}
-
-/* Every client takes some descriptors in both processes. */
-static void
-raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int
-share_counters(struct keeper *keeper)
-{
-    void *memory = mmap(
-        NULL, sizeof *keeper->counters, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-        0);
-    if (memory == MAP_FAILED)
-        return dor_fail_errno(errno, "counters");
-    keeper->counters = memory;
-    return 0;
-}
-
-static struct dor_wake_uffd_stat
-stat_of(const struct wake_uffd_counters *counters)
-{
-    return (struct dor_wake_uffd_stat){
-        .clients = counters->clients,
-        .refused = counters->refused,
-        .ended = counters->ended,
-        .faults = counters->faults,
-        .copied_pages = counters->copied,
-        .pushed_pages = counters->pushed,
-        .zero_pages = counters->zeros,
-        .removals = counters->removed,
-        .lost_pages = counters->lost,
-        .adopted = counters->adopted};
-}
-
-int
-dor_wake_uffd_serve(
-    const char *directory, const struct dor_wake_options *options, const char *name,
-    const struct dor_wake_uffd *how, struct dor_wake_uffd_stat *ret)
-{
-    struct keeper keeper = {
-        .directory = directory,
-        .server_options = options,
-        .name = name,
-        .how = how,
-        .listener.fd = -1,
-        .control = -1};
-    int err = check_how(how, &keeper);
-    if (err == 0)
-        err = share_counters(&keeper);
-    if (err != 0)
-        return err;
-    raise_descriptor_limit();
-    err = wake_listener_open(
-        how->socket_path, how->socket_mode == 0 ? MODE_USUAL : how->socket_mode,
-        &keeper.listener);
-    if (err == 0) {
-        keeper.uffd_how.listener = keeper.listener.fd;
-        keeper.uffd_how.counters = keeper.counters;
-        err = keep_going(&keeper);
-        wake_listener_close(&keeper.listener);
-    }
-    for (size_t i = 0; i < keeper.parked_count; i++)
-        wake_parked_close(&keeper.parked[i]);
-    base_free(keeper.parked);
-    if (err == 0 && ret != NULL)
-        *ret = stat_of(keeper.counters);
-    munmap(keeper.counters, sizeof *keeper.counters);
-    return err;
 }

@@ -117,6 +117,26 @@ wake_listener_open(const char *path, mode_t mode, struct wake_listener *ret)
     return 0;
 }
 
+int
+wake_listener_adopt(int *fd, struct wake_listener *ret)
+{
+    struct wake_listener listener = {.fd = -1};
+    socklen_t bytes = sizeof listener.address;
+    struct stat info = {0};
+    if (getsockname(*fd, (struct sockaddr *)&listener.address, &bytes) != 0)
+        return dor_fail_errno(errno, "the socket of a wake");
+    listener.address.sun_path[sizeof listener.address.sun_path - 1] = '\0';
+    /* Whether the name is still there does not matter to those who are connected. */
+    if (lstat(listener.address.sun_path, &info) == 0 && S_ISSOCK(info.st_mode)) {
+        listener.device = info.st_dev;
+        listener.inode = info.st_ino;
+    }
+    listener.fd = *fd;
+    *fd = -1;
+    *ret = listener;
+    return 0;
+}
+
 void
 wake_listener_close(struct wake_listener *listener)
 {

@@ -26,6 +26,8 @@ struct wake_listener {
  * anything else is left alone.
  */
 DOR_MUST_CHECK int wake_listener_open(const char *path, mode_t mode, struct wake_listener *ret);
+/* *FD, which listens at a name, was opened by another process. It is taken, and -1 then. */
+DOR_MUST_CHECK int wake_listener_adopt(int *fd, struct wake_listener *ret);
 /* Takes the name away if it is still this socket's. */
 void wake_listener_close(struct wake_listener *listener);
 

@@ -342,7 +342,7 @@ obey(struct wake_uffd *uffd)
     uffd->has_finished = uffd->has_finished || finishes;
     uffd->refuses = false;
     base_mutex_unlock(&uffd->lock);
-    if (refuses)
+    if (refuses && uffd->how.listener >= 0)
         close_door(uffd);
     for (unsigned i = 0; finishes && i < uffd->how.clients_max; i++)
         if (uffd->guests[i].client != NULL)
@@ -439,8 +439,9 @@ open_descriptors(struct wake_uffd *uffd)
     uffd->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (uffd->epoll < 0 || uffd->event < 0)
         return dor_fail_errno(errno, "epoll");
-    int err = watch(uffd, uffd->how.listener, ABOUT_LISTENER);
-    return err == 0 ? watch(uffd, uffd->event, ABOUT_EVENT) : err;
+    int err = watch(uffd, uffd->event, ABOUT_EVENT);
+    return err == 0 && uffd->how.listener >= 0 ? watch(uffd, uffd->how.listener, ABOUT_LISTENER)
+                                               : err;
 }
 
 static int
@@ -493,7 +494,11 @@ wake_uffd_open(
     if (uffd == NULL)
         return DOR_E_NO_MEMORY;
     *uffd = (struct wake_uffd){
-        .how = *how, .server = server, .epoll = -1, .event = -1, .next_id = 1};
+        .how = *how,
+        .server = server,
+        .epoll = -1,
+        .event = -1,
+        .next_id = how->first_id == 0 ? 1 : how->first_id};
     base_mutex_init(&uffd->lock);
     int err = open_snapshot(uffd);
     if (err == 0)

@@ -19,12 +19,13 @@
 struct wake_uffd;
 
 struct wake_uffd_how {
-    int listener;                 /* a socket that listens and does not block */
-    const char *name;             /* the snapshot's */
+    int listener;     /* a socket that listens and does not block; -1: nobody can come */
+    const char *name; /* the snapshot's */
     const struct wake_park *park; /* NULL: clients die with this process */
     /* What an earlier process had parked: its descriptors are taken over, whatever comes of it. */
     struct wake_parked *parked;
     size_t parked_count;
+    uint64_t first_id; /* of its clients in the parking place; 0 = 1 */
     struct wake_uffd_counters *counters;
     uint64_t handshake_ns; /* how long a client may take to say what it wants */
     unsigned clients_max;
@@ -32,6 +33,11 @@ struct wake_uffd_how {
     bool push, passing, fill, hold;
     int core;
 };
+
+/* HOW with its defaults filled in, but for name, listener, counters and parking; DOR_E_USAGE. */
+DOR_MUST_CHECK int wake_uffd_how_of(const struct dor_wake_uffd *how, struct wake_uffd_how *ret);
+void
+wake_uffd_stat_of(const struct wake_uffd_counters *counters, struct dor_wake_uffd_stat *ret);
 
 DOR_MUST_CHECK int wake_uffd_open(
     struct dor_wake_server *server, const struct wake_uffd_how *how, struct wake_uffd **ret);

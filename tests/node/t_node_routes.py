@@ -163,6 +163,16 @@ def test_rest():
     ok(daemon.says("GET", "/wakes")["server"]["cache_bytes"] == 256 << 20, "the page server's numbers")
 
 
+def test_wakes():
+    path = str(work / "wake.sock")
+    snapshot = names(store)[0]
+    told = daemon.says("PUT", "/wakes/first", {"snapshot": snapshot, "uffd_socket": path})
+    is_((told["state"], told["snapshot"], told["connected"]), ("listening", snapshot, 0), "a wake listens")
+    is_(daemon.says("GET", "/wakes/first"), told, "and can be asked for")
+    is_(daemon.says("GET", "/wakes")["wakes"], [told], "it is listed")
+    is_(daemon.says("DELETE", "/wakes/first")["state"], "ended", "and ends")
+
+
 def test_metrics():
     status, headers, data = daemon.ask("GET", "/metrics")
     ok(status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4"), "metrics for Prometheus")
@@ -211,6 +221,7 @@ test_roots()
 test_copies()
 test_upkeep()
 test_rest()
+test_wakes()
 test_metrics()
 is_(sorted(op["operationId"] for ops in DOCUMENT["paths"].values() for op in ops.values() if op["operationId"] not in used),
     [], "every route was tried")
