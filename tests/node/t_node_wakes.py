@@ -54,7 +54,7 @@ def test_life():
     is_((values["dormouse_wake_sockets"], values["dormouse_wake_uffd_clients_total"]), ("2", "3"), "metrics sum them up")
     waits = wake.vmm("wait=1", "keep=0")
     hear(waits, "ready")
-    wake.wait("one more is there", lambda told: told["connected"] == 1)
+    wake.wait("one more is there", lambda told: told["clients"] == 3)
     prepare("rm", "two", store=store)
     prepare("put", "two", image, store=store)
     ended = daemon.says("DELETE", f"/wakes/{wake.id}")
@@ -158,8 +158,8 @@ def test_ends():
         busy = [one.vmm("pace_us=100", "keep=0", "balloons=1", "threads=4"), two.vmm("pace_us=100", "keep=0")]
         waits = two.vmm("wait=1", "keep=0")
         hear(waits, "ready")
-        one.wait("all are there", lambda told: told["connected"] == 1)
-        two.wait("all are there", lambda told: told["connected"] == 2)
+        one.wait("all are there", lambda told: told["clients"] == 1)
+        two.wait("all are there", lambda told: told["clients"] == 2)
         daemon.end(number)
         say(waits)
         for client in (*busy, waits):
@@ -221,7 +221,7 @@ def test_systemd():
     busy = one.vmm("pace_us=100", "keep=0", "threads=4", "balloons=1")
     waits = one.vmm("wait=1", "keep=0")
     hear(waits, "ready")
-    one.wait("two sandboxes are there", lambda told: told["connected"] == 2)
+    one.wait("two sandboxes are there", lambda told: told["clients"] == 2)
     ok(systemd.keeps(*2 * ["state", "uffd", "socket"], "state", "socket"), "systemd keeps what must outlive the daemon",
        systemd.kept)
     for _ in range(3):
