@@ -19,7 +19,8 @@
 #include "store/store_priv.h"
 
 #define READ_AHEAD_BYTES  (256u << 10)
-#define PATCH_BYTES_USUAL 512
+/* Few patches are longer. What is not used costs no memory, but room that grows is copied. */
+#define PATCH_BYTES_USUAL 2048
 #define READ_GAP_BYTES    4096 /* copying so much costs about as much as another call */
 
 static_assert(READ_AHEAD_BYTES <= STORE_GROUP_BYTES_MAX, "one buffer does for both");
