@@ -18,7 +18,7 @@
 #include "chunk/patch.h"
 #include "store/store_priv.h"
 
-#define READ_AHEAD_BYTES  (256u << 10)
+#define READ_AHEAD_BYTES (256u << 10)
 /* Few patches are longer. What is not used costs no memory, but room that grows is copied. */
 #define PATCH_BYTES_USUAL 2048
 #define READ_GAP_BYTES    4096 /* copying so much costs about as much as another call */

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sandbox.h - a sandbox's memory as benchmarks have it: a region that a userfaultfd fills, and the
+ * handshake by which it asks `dormouse wake` to do so. What goes wrong ends the process.
+ */
+#ifndef DOR_BENCH_SANDBOX_H
+#define DOR_BENCH_SANDBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sandbox {
+    int uffd;
+    uint8_t *bytes;
+    size_t size_bytes;
+    int socket; /* -1: to nobody */
+};
+
+/* Registered for missing pages and removals, in small pages. */
+struct sandbox sandbox_new(size_t size_bytes);
+void sandbox_connect(struct sandbox *sandbox, const char *socket_path);
+/* As Firecracker does. */
+void sandbox_hand_over(const struct sandbox *sandbox);
+void sandbox_end(struct sandbox *sandbox);
+
+#endif
