@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cold.c - how long a guest's memory takes that is nowhere but on the disk. A process touches what a
- * real guest touched (fault_trace.c), in its order, as quickly as it comes.
+ * cold.c - how long a guest's memory takes that is nowhere but on the disk. A process touches what
+ * a real guest touched (fault_trace.c), in its order, as quickly as it comes.
  *
  *   cold wake SOCKET IMAGE TRACE
  *     from `dormouse wake --uffd-socket`.

@@ -8,10 +8,12 @@
  * Claim: at generation 2,500 at most 1.1 times of generation 1. The list says which generations
  * are got; the chain ends with the last. That last one is also put alone into a store of its own
  * (STORE with "-alone" added): what differs there is not its depth. In each round the store is
- * opened anew for each get; every result is compared by digest.
+ * opened anew for each get; every result is compared by digest. Then a page server, opened anew as
+ * well, is asked for windows at random, the same in all generations.
  */
 #include "base/clock.h"
 #include "harness.h"
+#include "wake/pages.h"
 #include "writer.h"
 
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 enum { MARKS_MAX = 16, PAGES_MIN = 200, PAGES_MORE = 200, TELL_EVERY = 250 };
+enum { WAKE_WINDOW = 16, WAKE_WINDOWS = 400 };
 
 struct mark {
     uint64_t generation;
@@ -94,6 +97,49 @@ time_get(const char *directory, struct dor_options *options, const struct mark *
     return spent_ns;
 }
 
+/* Processor time of a page server opened anew, for windows of a snapshot at random. */
+static uint64_t
+time_wake(const char *directory, const struct mark *mark, uint64_t seed)
+{
+    struct dor_wake_server *server;
+    struct wake_snapshot *snapshot;
+    struct wake_worker *worker;
+    struct wake_window window;
+    struct base_random random;
+    struct dor_store *store;
+    static const uint8_t zeros[BENCH_PAGE_BYTES];
+    uint8_t page[BENCH_PAGE_BYTES];
+    bench_must(dor_store_open(directory, DOR_OPEN_READ, NULL, &store), directory);
+    int fd = bench_get(store, name_of(mark->generation));
+    dor_store_close(store);
+    uint64_t begin = base_clock_cpu_ns();
+    bench_must(dor_wake_server_open(directory, NULL, &server), directory);
+    bench_must(
+        wake_snapshot_open(server, name_of(mark->generation), &snapshot),
+        name_of(mark->generation));
+    bench_must(wake_worker_new(server, &worker), "worker");
+    uint64_t spent_ns = base_clock_cpu_ns() - begin;
+    uint64_t windows = wake_snapshot_page_count(snapshot) / WAKE_WINDOW;
+    base_random_init(&random, seed);
+    for (unsigned i = 0; i < WAKE_WINDOWS; i++) {
+        uint64_t first = base_random_below(&random, windows) * WAKE_WINDOW;
+        begin = base_clock_cpu_ns();
+        bench_must(wake_window_get(worker, snapshot, first, WAKE_WINDOW, &window), "window");
+        spent_ns += base_clock_cpu_ns() - begin;
+        for (unsigned p = 0; p < WAKE_WINDOW; p++) {
+            bench_read_page(fd, first + p, page);
+            if (memcmp(page, window.pages[p] ? window.pages[p] : zeros, sizeof page))
+                bench_die("%s: wrong bytes", name_of(mark->generation));
+        }
+        wake_window_release(worker, &window);
+    }
+    wake_worker_free(worker);
+    wake_snapshot_close(snapshot);
+    dor_wake_server_close(server);
+    close(fd);
+    return spent_ns;
+}
+
 static void
 print_times(const char *label, const uint64_t *times, size_t count)
 {
@@ -101,6 +147,19 @@ print_times(const char *label, const uint64_t *times, size_t count)
     for (size_t i = 0; i < count; i++)
         printf("%s%llu", i ? ", " : "", (unsigned long long)times[i]);
     printf("]");
+}
+
+/* Those of each generation, then those of the last one alone. */
+static void
+print_all(const struct mark *marks, const uint64_t *times, size_t count, size_t rounds)
+{
+    for (size_t i = 0; i < count; i++) {
+        char label[32];
+        snprintf(label, sizeof label, "%llu", (unsigned long long)marks[i].generation);
+        print_times(label, times + i * rounds, rounds);
+        printf(", ");
+    }
+    print_times("alone", times + count * rounds, rounds);
 }
 
 /* The last generation alone in a store of its own. */
@@ -133,13 +192,26 @@ time_rounds(
                 times[which * rounds + round - 1] = spent_ns;
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        char label[32];
-        snprintf(label, sizeof label, "%llu", (unsigned long long)marks[i].generation);
-        print_times(label, times + i * rounds, rounds);
-        printf(", ");
-    }
-    print_times("alone", times + count * rounds, rounds);
+    print_all(marks, times, count, rounds);
+    free(times);
+}
+
+static void
+time_wakes(
+    const char *directory, const char *alone, const struct mark *marks, size_t count,
+    size_t rounds)
+{
+    uint64_t *times = calloc((count + 1) * rounds, sizeof *times);
+    if (!times)
+        bench_die("no memory for times");
+    for (size_t round = 0; round < rounds; round++)
+        for (size_t turn = 0; turn <= count; turn++) {
+            size_t which = (turn + round) % (count + 1);
+            times[which * rounds + round] =
+                which < count ? time_wake(directory, &marks[which], round + 1)
+                              : time_wake(alone, &marks[count - 1], round + 1);
+        }
+    print_all(marks, times, count, rounds);
     free(times);
 }
 
@@ -168,6 +240,8 @@ main(int argc, char **argv)
 
     printf("{\"get_ns\": {");
     time_rounds(argv[1], alone, options, marks, count, rounds);
+    printf("}, \"wake_ns\": {");
+    time_wakes(argv[1], alone, marks, count, rounds);
     printf(
         "}, \"put_ns\": %llu, \"logical_bytes\": %llu, \"stored_bytes\": %llu}\n",
         (unsigned long long)put_ns, (unsigned long long)stat.logical_bytes,

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sandbox.h - a sandbox's memory as benchmarks have it: a region that a userfaultfd fills, and the
- * handshake by which it asks `dormouse wake` to do so. What goes wrong ends the process.
+ * handshake by which it asks `dormouse wake` to do so.
+ *
+ * Ownership:  sandbox_end() gives back what sandbox_new() and sandbox_connect() took.
+ * Threads:    any, one at a time for each sandbox.
+ * Errors:     what goes wrong ends the process.
  */
 #ifndef DOR_BENCH_SANDBOX_H
 #define DOR_BENCH_SANDBOX_H
