@@ -202,6 +202,20 @@ take_error(const json_t *json)
     return dor_fail((int)-code, "%s", message);
 }
 
+/* The status of an answer, whose first line is "HTTP/1.1 200 OK"; 0 when it is not one. */
+static unsigned
+read_status(const char *text)
+{
+    static const char begin[] = "HTTP/1.";
+    const size_t at = sizeof begin - 1 + sizeof "1 " - 1;
+    char *end = NULL;
+    if (strncmp(text, begin, sizeof begin - 1) != 0 || strlen(text) < at ||
+        text[at - 1] != ' ' || text[at] < '1' || text[at] > '9')
+        return 0;
+    unsigned long status = strtoul(text + at, &end, 10);
+    return end - (text + at) == 3 ? (unsigned)status : 0;
+}
+
 /* The answer as JSON, an error as an error. */
 static int
 parse_answer(struct exchange *exchange, json_t **ret)
@@ -216,9 +230,9 @@ parse_answer(struct exchange *exchange, json_t **ret)
     *body = '\0';
     body += 4;
     size_t body_bytes = answer->size_bytes - (size_t)(body - text);
-    unsigned status = 0;
+    unsigned status = read_status(text);
     const char *length = find_header(text, "Content-Length");
-    if (sscanf(text, "HTTP/1.%*1[01] %3u", &status) != 1 || length == NULL)
+    if (status == 0 || length == NULL)
         return dor_fail(DOR_E_CORRUPT, "what listens there does not answer as a daemon does");
     if (strtoull(length, NULL, 10) != body_bytes)
         return lost(0);

@@ -95,8 +95,9 @@ bound_connections(struct node_config *config)
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return;
-    uint64_t most = limit.rlim_cur > 2 * DESCRIPTORS_SPARE ? limit.rlim_cur - DESCRIPTORS_SPARE
-                                                           : DESCRIPTORS_SPARE;
+    uint64_t most = limit.rlim_cur > 2UL * DESCRIPTORS_SPARE
+                        ? limit.rlim_cur - DESCRIPTORS_SPARE
+                        : DESCRIPTORS_SPARE;
     if (config->options.connections_max > most) {
         dor_log(WARN, "node", "connections_bounded", "max=%lu", (unsigned long)most);
         config->options.connections_max = most;
