@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """In a chain of 2,500 generations, each put with the one before as parent, a full get of the last generation costs at
-most 1.1 of the processor time of a get of the first, and so do 400 windows of 64 KiB at random from a page server with
-an empty restore cache.
+most 1.1 of the processor time of a get of the first, and so do opening it in a page
+server that runs, its restore cache empty, and 1,600 windows of 64 KiB at random. The first opening after a page
+server's start reads the tables of all segments that the snapshot needs.
 
 depth.c measures. A seeded writer changes 200 to 400 pages of a real image a generation: most in a hot set that
 recurs, the others anywhere; words, lines of 64 bytes, and whole pages. The bytes come from another real
@@ -41,18 +42,15 @@ def main():
         for generation in generations[1:]:
             row(f"generation {generation}", spent[str(generation)], ("<=", GET_MAX))
         row(f"content of generation {generations[-1]} alone in a store", spent["alone"], None)
-        woken = result["wake_ns"]
-        of_first = woken[str(generations[0])]
-
-        def wake_row(label, times, target):
-            ratios = [mine / other for mine, other in zip(times, of_first)]
-            bench.row(f"wake, {label}", f"{common.median(times) / 1e6:.1f} ms", "wake, generation 1",
-                      f"{common.median(of_first) / 1e6:.1f} ms", common.median(ratios), target, n=rounds,
-                      spread=common.span(ratios))
-
-        for generation in generations[1:]:
-            wake_row(f"generation {generation}", woken[str(generation)], ("<=", GET_MAX))
-        wake_row(f"content of generation {generations[-1]} alone in a store", woken["alone"], None)
+        for what, key, limit in (("wake", "wake_ns", ("<=", GET_MAX)), ("first opening", "open_ns", None)):
+            woken = result[key]
+            of_first = woken[str(generations[0])]
+            for label, times, target in (*((f"generation {one}", woken[str(one)], limit) for one in generations[1:]),
+                                         (f"content of generation {generations[-1]} alone in a store", woken["alone"], None)):
+                ratios = [mine / other for mine, other in zip(times, of_first)]
+                bench.row(f"{what}, {label}", f"{common.median(times) / 1e6:.1f} ms", f"{what}, generation 1",
+                          f"{common.median(of_first) / 1e6:.1f} ms", common.median(ratios), target, n=rounds,
+                          spread=common.span(ratios))
         count = generations[-1] - 1
         put_rate = common.rate(image_bytes * count, result["put_ns"] / 1e9)
         bench.note(f"rates and ratios by processor time; put of a generation ran at {put_rate}; "
