@@ -84,7 +84,7 @@ struct dor_offload;
 /*
  * Listen at SOCKET_PATH until a monitor has connected (`send-migration
  * destination_url=unix:PATH,local=on`), however long that takes, then take the socket away again.
- * DOR_E_EXISTS: something is there that is no abandoned socket.
+ * DOR_E_BUSY: somebody listens there; DOR_E_EXISTS: something is there that is no socket.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_offload_accept(
     const char *socket_path, const struct dor_offload_options *options,

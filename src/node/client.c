@@ -7,8 +7,9 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "base/unix_socket.h"
+#include "node/config.h"
 #include "node/shape.h"
-#include "node/socket.h"
 
 #include <ctype.h>
 #include <dormouse/node.h>
@@ -61,11 +62,20 @@ release_json(json_t **json)
 
 /* ------------------------------------------------------------------ opening */
 
+static int
+connect_to(const char *path, int *ret)
+{
+    int rc = base_unix_connect(path, 0, ret);
+    if (rc == DOR_E_NOT_FOUND)
+        return dor_fail(DOR_E_NOT_FOUND, "no daemon listens at %s", path);
+    return rc == 0 ? 0 : dor_fail_wrap("daemon");
+}
+
 int
 dor_client_open(const char *socket_path, struct dor_client **ret)
 {
     AUTO_CLOSE int fd = -1;
-    int rc = node_socket_connect(socket_path, &fd);
+    int rc = connect_to(socket_path, &fd);
     if (rc != 0)
         return rc;
     struct dor_client *client = base_zalloc(sizeof *client);
@@ -254,7 +264,7 @@ ask_once(struct dor_client *client, const char *method, const char *target, json
 {
     AUTO_CLOSE int fd = -1;
     struct exchange exchange = {.client = client};
-    int rc = node_socket_connect(client->path, &fd);
+    int rc = connect_to(client->path, &fd);
     exchange.fd = fd;
     if (rc == 0)
         rc = send_request(&exchange, method, target, NULL);
@@ -321,7 +331,7 @@ ask(struct dor_client *client, const char *method, const char *target, json_t *b
     snprintf(
         full, sizeof full, "%s%cjob=%s", target, strchr(target, '?') == NULL ? '?' : '&',
         exchange.job);
-    rc = node_socket_connect(client->path, &fd);
+    rc = connect_to(client->path, &fd);
     exchange.fd = fd;
     if (rc == 0)
         rc = send_request(&exchange, method, full, owned);

@@ -16,6 +16,9 @@
 #include <dormouse/err.h>
 #include <sys/types.h>
 
+/* In the store's folder: the daemon's socket, or a symbolic link to it. */
+#define NODE_SOCKET_NAME "daemon.sock"
+
 enum { NODE_CONFIG_BYTES_MAX = 1 << 16, NODE_IDS_MAX = 64 };
 
 struct node_options {

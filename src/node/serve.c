@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "base/unix_socket.h"
 #include "node/node.h"
-#include "node/socket.h"
 
 #include <dormouse/node.h>
 #include <errno.h>
@@ -40,10 +40,10 @@ enum { SWEEP_MS = 200, DRAIN_STEP_MS = 20, ANSWER_SECONDS = 2, DESCRIPTORS_SPARE
 
 struct server {
     struct node node;
-    int listen_fd, signal_fd;
+    struct base_listener listener; /* its name is ours only when systemd did not make it */
+    int signal_fd;
     char socket_path[PATH_MAX]; /* absolute */
     char link_path[PATH_MAX];   /* in the store's folder; "" when the socket itself is there */
-    bool socket_made;           /* by us, to be removed */
     bool jobs_started, http_started;
     sigset_t old_mask;
     bool masked;
@@ -127,9 +127,9 @@ name_passed_socket(struct server *server)
 {
     struct sockaddr_un address = {0};
     socklen_t bytes = sizeof address;
-    if (server->listen_fd < 0)
+    if (server->listener.fd < 0)
         return 0;
-    if (getsockname(server->listen_fd, (struct sockaddr *)&address, &bytes) != 0)
+    if (getsockname(server->listener.fd, (struct sockaddr *)&address, &bytes) != 0)
         return dor_fail_errno(errno, "the socket that systemd passed");
     snprintf(
         server->socket_path, sizeof server->socket_path, "%.*s", (int)sizeof address.sun_path,
@@ -169,7 +169,7 @@ open_socket(struct server *server, const struct dor_daemon *daemon)
     int rc = name_passed_socket(server);
     if (rc != 0)
         return rc;
-    if (server->listen_fd < 0) {
+    if (server->listener.fd < 0) {
         if (daemon->socket_path == NULL &&
             snprintf(path, sizeof path, "%s/%s", server->node.directory, NODE_SOCKET_NAME) >=
                 PATH_MAX)
@@ -177,13 +177,12 @@ open_socket(struct server *server, const struct dor_daemon *daemon)
         rc = make_absolute(
             daemon->socket_path == NULL ? path : daemon->socket_path, server->socket_path);
         if (rc == 0)
-            rc = node_socket_listen(
-                server->socket_path, server->node.config.socket_mode, &server->listen_fd);
+            rc = base_listener_open(
+                server->socket_path, server->node.config.socket_mode, &server->listener);
         if (rc != 0)
             return rc;
-        server->socket_made = true;
     }
-    if (fcntl(server->listen_fd, F_SETFL, O_NONBLOCK) != 0)
+    if (fcntl(server->listener.fd, F_SETFL, O_NONBLOCK) != 0)
         return dor_fail_errno(errno, "the socket");
     return record_socket(server);
 }
@@ -207,7 +206,7 @@ start(struct server *server, const struct dor_daemon *daemon)
     int rc = load_config(node, daemon);
     const struct dor_wake_options wake = {.cache_bytes = node->config.options.cache_bytes};
     if (rc == 0)
-        rc = node_parking_passed(&server->listen_fd, &node->wakes.passed);
+        rc = node_parking_passed(&server->listener.fd, &node->wakes.passed);
     /* Before there are threads, or anything open that another process should not hold. */
     if (rc == 0)
         rc = node_parking_open(
@@ -218,7 +217,6 @@ start(struct server *server, const struct dor_daemon *daemon)
         rc = dor_wake_server_open(node->directory, &wake, &node->wake_server);
     if (rc == 0)
         rc = catch_signals(server);
-    /* Before there are threads: it changes the umask. */
     if (rc == 0)
         rc = open_socket(server, daemon);
     if (rc == 0) {
@@ -255,7 +253,7 @@ serve(struct server *server)
     for (;;) {
         struct pollfd fds[] = {
             {.fd = server->signal_fd, .events = POLLIN},
-            {.fd = server->listen_fd, .events = POLLIN},
+            {.fd = server->listener.fd, .events = POLLIN},
         };
         poll(fds, ARRAY_LEN(fds), SWEEP_MS);
         /* A terminal that goes away does not concern a daemon. */
@@ -263,7 +261,7 @@ serve(struct server *server)
         if (number != 0 && number != SIGHUP)
             return;
         if (fds[1].revents != 0)
-            node_http_accept(node, server->listen_fd);
+            node_http_accept(node, server->listener.fd);
         uint64_t now_ns = base_clock_monotonic_ns();
         if (now_ns >= next_sweep_ns) {
             node_http_sweep(node);
@@ -277,14 +275,10 @@ static void
 forget_socket(struct server *server)
 {
     struct base_err err = *base_err_record();
-    base_auto_close(&server->listen_fd);
-    server->listen_fd = -1;
     if (server->link_path[0] != '\0' && base_file_unlink(AT_FDCWD, server->link_path) != 0)
         dor_log(WARN, "node", "link_left", "error=\"%s\"", dor_err_message());
-    if (server->socket_made && base_file_unlink(AT_FDCWD, server->socket_path) != 0)
-        dor_log(WARN, "node", "socket_left", "error=\"%s\"", dor_err_message());
-    server->socket_made = false;
     server->link_path[0] = '\0';
+    base_listener_close(&server->listener);
     base_err_load(&err);
 }
 
@@ -355,7 +349,8 @@ dor_daemon_serve(const char *directory, const struct dor_daemon *daemon)
     struct server *server = base_zalloc(sizeof *server);
     if (server == NULL)
         return DOR_E_NO_MEMORY;
-    server->listen_fd = server->signal_fd = -1;
+    server->listener = BASE_LISTENER_NONE;
+    server->signal_fd = -1;
     server->node.started_ns = base_clock_realtime_ns();
     server->node.wakes = (struct node_wakes){.node = &server->node, .parking.heir.control = -1};
     base_mutex_init(&server->node.wakes.mutex);

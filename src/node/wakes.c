@@ -81,7 +81,7 @@ node_wake_new(
     if (wake == NULL)
         return DOR_E_NO_MEMORY;
     wake->references = 1;
-    wake->listener.fd = -1;
+    wake->listener = BASE_LISTENER_NONE;
     wake->once = values->once;
     wake->created_ns = base_clock_realtime_ns();
     snprintf(wake->id, sizeof wake->id, "%s", id);
@@ -107,7 +107,7 @@ unref_locked(struct node_wake *wake)
 {
     if (--wake->references > 0)
         return;
-    wake_listener_close(&wake->listener);
+    base_listener_close(&wake->listener);
     base_free(wake);
 }
 
@@ -251,7 +251,7 @@ drop(struct node_wakes *wakes, struct node_wake *wake)
 {
     struct base_err err = *base_err_record();
     unpark_wake(wakes, wake);
-    wake_listener_close(&wake->listener);
+    base_listener_close(&wake->listener);
     base_mutex_lock(&wakes->mutex);
     take_out_locked(wakes, wake);
     unref_locked(wake);
@@ -277,7 +277,7 @@ node_wake_start(
     struct node_wakes *wakes, struct node_wake *wake, const char *socket_path, mode_t mode,
     const json_t *body, const struct wake_uffd_how *how)
 {
-    int rc = wake_listener_open(socket_path, mode, &wake->listener);
+    int rc = base_listener_open(socket_path, mode, &wake->listener);
     if (rc == 0) {
         park_wake(wakes, wake, body);
         rc = open_uffd(wakes, wake, how, NULL, 0);
@@ -331,7 +331,7 @@ static void
 clear_away(struct node_wakes *wakes, struct node_wake *wake)
 {
     wake_uffd_close(wake->uffd);
-    wake_listener_close(&wake->listener);
+    base_listener_close(&wake->listener);
     unpark_wake(wakes, wake);
     dor_log(INFO, "node", "wake_ended", "wake=%s", wake->id);
     base_mutex_lock(&wakes->mutex);
@@ -393,7 +393,7 @@ node_wakes_close(struct node_wakes *wakes)
             WARN, "node", "wake_left", "wake=%s clients=%u", wake->id,
             wake->uffd == NULL ? 0 : wake_uffd_client_count(wake->uffd));
         wake_uffd_close(wake->uffd);
-        wake_listener_close(&wake->listener);
+        base_listener_close(&wake->listener);
         take_out_locked(wakes, wake);
         unref_locked(wake);
     }
@@ -511,7 +511,8 @@ restore_wake(struct node_wakes *wakes, struct wake_parked *parked)
         return rc;
     wake->number = (uint32_t)(parked->id >> NUMBER_SHIFT);
     wake->is_parked = true;
-    rc = wake_listener_adopt(&parked->fds[WAKE_PARK_SOCKET], &wake->listener);
+    rc =
+        base_listener_adopt(&parked->fds[WAKE_PARK_SOCKET], wake->socket_path, &wake->listener);
     if (rc == 0)
         return go_on(wakes, wake, &how);
     node_wake_unref(wakes, wake);

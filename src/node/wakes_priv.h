@@ -9,9 +9,9 @@
 #ifndef DOR_NODE_WAKES_PRIV_H
 #define DOR_NODE_WAKES_PRIV_H
 
+#include "base/unix_socket.h"
 #include "node/call.h"
 #include "node/wakes.h"
-#include "wake/socket.h"
 #include "wake/uffd.h"
 
 enum { NODE_WAKE_ID_BYTES = 65 };
@@ -23,11 +23,11 @@ struct node_wake {
     uint32_t number;
     char id[NODE_WAKE_ID_BYTES];
     char snapshot[DOR_NAME_BYTES_MAX + 1];
-    char socket_path[sizeof((struct sockaddr_un *)0)->sun_path];
+    char socket_path[DOR_PATH_BYTES_MAX + 1];
     bool once;
     uint64_t created_ns; /* realtime */
     /* Set by who starts it, before `started`; taken by the main thread when it is over. */
-    struct wake_listener listener; /* fd -1: none */
+    struct base_listener listener; /* fd -1: none */
     struct wake_uffd *uffd;
     struct wake_uffd_counters counters; /* atomic, by themselves */
     bool started, ending, gone;

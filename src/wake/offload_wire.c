@@ -23,6 +23,7 @@
 #include "base/le.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "base/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +34,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,87 +114,6 @@ pause_until(const struct offload_peer *peer, uint64_t deadline_ns, const char *w
 
 /* ------------------------------------------------------------------ sockets */
 
-static int
-make_address(const char *path, struct sockaddr_un *ret)
-{
-    *ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-    if (path[0] == '\0' || strlen(path) >= sizeof ret->sun_path)
-        return dor_fail(
-            DOR_E_USAGE, "socket %s: a path of 1 to %zu bytes is possible", path,
-            sizeof ret->sun_path - 1);
-    memcpy(ret->sun_path, path, strlen(path));
-    return 0;
-}
-
-static int
-open_socket(int *ret)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return dor_fail_errno(errno, "no socket");
-    *ret = fd;
-    return 0;
-}
-
-/* Whether somebody accepts connections at ADDRESS. */
-static int
-try_connect(const struct sockaddr_un *address, int fd)
-{
-    int rc;
-    do
-        rc = connect(fd, (const struct sockaddr *)address, sizeof *address);
-    while (rc != 0 && errno == EINTR);
-    return rc == 0 ? 0 : errno;
-}
-
-/* Take away a socket that nobody listens at any more; nothing else. */
-static int
-remove_stale(const struct sockaddr_un *address)
-{
-    AUTO_CLOSE int fd = -1;
-    struct stat status;
-    if (lstat(address->sun_path, &status) != 0)
-        return errno == ENOENT
-                   ? 0
-                   : dor_fail_errno(errno, "socket %s: cannot be looked at", address->sun_path);
-    if (!S_ISSOCK(status.st_mode))
-        return dor_fail(
-            DOR_E_EXISTS, "socket %s: is there and is no socket; give another path",
-            address->sun_path);
-    int rc = open_socket(&fd);
-    if (rc != 0)
-        return rc;
-    if (try_connect(address, fd) != ECONNREFUSED)
-        return dor_fail(
-            DOR_E_EXISTS, "socket %s: somebody listens there; give another path",
-            address->sun_path);
-    if (unlink(address->sun_path) != 0 && errno != ENOENT)
-        return dor_fail_errno(
-            errno, "socket %s: abandoned, but cannot be removed", address->sun_path);
-    return 0;
-}
-
-static int
-listen_at(const struct sockaddr_un *address, int *ret)
-{
-    AUTO_CLOSE int fd = -1;
-    int rc = remove_stale(address);
-    if (rc == 0)
-        rc = open_socket(&fd);
-    if (rc != 0)
-        return rc;
-    /* Before listen() nobody gets in, so the mode is in place when the first one may. */
-    if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0)
-        return dor_fail_errno(errno, "socket %s: cannot be made", address->sun_path);
-    if (chmod(address->sun_path, S_IRUSR | S_IWUSR) != 0 || listen(fd, 1) != 0) {
-        rc = dor_fail_errno(errno, "socket %s: cannot be listened at", address->sun_path);
-        unlink(address->sun_path);
-        return rc;
-    }
-    *ret = base_take_fd(&fd);
-    return 0;
-}
-
 /* Whether FD's other side has said anything: one that only looked whether we listen has not. */
 static int
 check_spoken(const struct offload_peer *peer, int fd, bool *ret)
@@ -231,43 +150,33 @@ accept_one(const struct offload_peer *peer, int listening, int *ret)
 int
 offload_accept(const char *path, struct offload_peer *peer)
 {
-    AUTO_CLOSE int listening = -1;
-    struct sockaddr_un address;
-    int rc = make_address(path, &address);
-    if (rc == 0)
-        rc = listen_at(&address, &listening);
+    struct base_listener listener;
+    int rc = base_listener_open(path, S_IRUSR | S_IWUSR, &listener);
     if (rc != 0)
         return rc;
     if (peer->options.ready != NULL)
         peer->options.ready(peer->options.ready_context);
-    rc = accept_one(peer, listening, &peer->fd);
-    unlink(path);
+    rc = accept_one(peer, listener.fd, &peer->fd);
+    base_listener_close(&listener);
     return rc;
 }
 
 int
 offload_connect(const char *path, struct offload_peer *peer)
 {
-    AUTO_CLOSE int fd = -1;
-    struct sockaddr_un address;
     uint64_t deadline_ns = deadline_of(peer);
-    int rc = make_address(path, &address);
-    if (rc == 0)
-        rc = open_socket(&fd);
-    int errnum = rc == 0 ? try_connect(&address, fd) : 0;
-    while (rc == 0 && errnum == EAGAIN) { /* its queue of connections is full */
+    for (;;) {
+        int rc = base_unix_connect(path, SOCK_NONBLOCK, &peer->fd);
+        if (rc == DOR_E_NOT_FOUND)
+            return dor_fail(
+                DOR_E_NOT_FOUND,
+                "socket %s: nobody listens there; call receive-migration first", path);
+        if (rc != DOR_E_BUSY)
+            return rc;
         rc = pause_until(peer, deadline_ns, "nobody takes the connection");
-        errnum = rc == 0 ? try_connect(&address, fd) : errnum;
+        if (rc != 0)
+            return rc;
     }
-    if (rc == 0 && (errnum == ENOENT || errnum == ECONNREFUSED))
-        rc = dor_fail(
-            DOR_E_NOT_FOUND, "socket %s: nobody listens there; call receive-migration first",
-            path);
-    else if (rc == 0 && errnum != 0)
-        rc = dor_fail_errno(errnum, "socket %s: cannot be connected to", path);
-    if (rc == 0)
-        peer->fd = base_take_fd(&fd);
-    return rc;
 }
 
 void

@@ -13,9 +13,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/unix_socket.h"
 #include "wake/keeper.h"
 #include "wake/placement.h"
-#include "wake/socket.h"
 #include "wake/uffd.h"
 
 #define CLIENTS_USUAL   1024
@@ -30,7 +30,7 @@ struct serving {
     const struct dor_wake_options *server_options;
     const struct dor_wake_uffd *how;
     struct wake_uffd_how uffd_how;
-    struct wake_listener listener;
+    struct base_listener listener;
     struct wake_uffd_counters *counters; /* in memory that all workers share */
 };
 
@@ -176,7 +176,7 @@ serve(struct serving *serving)
         .stop_context = how->stop_context,
         .ready = tell_ready,
         .ready_context = (void *)(uintptr_t)how};
-    int err = wake_listener_open(
+    int err = base_listener_open(
         how->socket_path, how->socket_mode == 0 ? MODE_USUAL : how->socket_mode,
         &serving->listener);
     if (err != 0)
@@ -184,7 +184,7 @@ serve(struct serving *serving)
     serving->uffd_how.listener = serving->listener.fd;
     serving->uffd_how.counters = serving->counters;
     err = wake_keeper_run(&keeping);
-    wake_listener_close(&serving->listener);
+    base_listener_close(&serving->listener);
     wake_parked_list_fini(&parked);
     return err;
 }
@@ -195,7 +195,10 @@ dor_wake_uffd_serve(
     const struct dor_wake_uffd *how, struct dor_wake_uffd_stat *ret)
 {
     struct serving serving = {
-        .directory = directory, .server_options = options, .how = how, .listener.fd = -1};
+        .directory = directory,
+        .server_options = options,
+        .how = how,
+        .listener = BASE_LISTENER_NONE};
     int err = wake_uffd_how_of(how, &serving.uffd_how);
     if (err == 0)
         err = share_counters(&serving);

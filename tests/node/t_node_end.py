@@ -102,7 +102,7 @@ def test_sockets():
     is_(daemon.end(), 0, "it ends well")
     ok(not os.path.lexists(os.path.join(store, "daemon.sock")) and not os.path.exists(elsewhere), "both are gone")
     taken = write("taken", b"precious")
-    refuses(EXISTS, "something else", "no file is replaced", "serve", "--socket", taken, store=store)
+    refuses(EXISTS, "no socket", "no file is replaced", "serve", "--socket", taken, store=store)
     holds(taken, b"precious", "nor changed")
     deep = work / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
