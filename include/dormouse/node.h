@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include <dormouse/err.h>
+#include <dormouse/offload.h>
 #include <dormouse/store.h>
 #include <dormouse/transfer.h>
 #include <dormouse/wake.h>
@@ -78,6 +79,15 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_client_put(
     struct dor_client *client, const char *name, const struct dor_intake_options *options,
     dor_progress_fn *progress, void *progress_context, struct dor_put_result *ret,
     char ret_warning[DOR_WARNING_BYTES]);
+/*
+ * The same for the machine that a monitor hands over at SOCKET_PATH, where the daemon listens; see
+ * dor_offload_accept(). TIMEOUT_NS: how long a message may take, 0 = the default. OPTIONS name no
+ * images.
+ */
+DOR_PUBLIC DOR_MUST_CHECK int dor_client_put_offload(
+    struct dor_client *client, const char *name, const char *socket_path, uint64_t timeout_ns,
+    const struct dor_intake_options *options, dor_progress_fn *progress, void *progress_context,
+    struct dor_put_result *ret, char ret_warning[DOR_WARNING_BYTES]);
 DOR_PUBLIC DOR_MUST_CHECK int dor_client_remove(struct dor_client *client, const char *name);
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_client_gc(struct dor_client *client, const struct dor_gc *gc, struct dor_gc_result *ret);
@@ -99,6 +109,11 @@ dor_client_root_remove(struct dor_client *client, const char *name, bool absorb)
 DOR_PUBLIC DOR_MUST_CHECK int dor_client_wake_uffd(
     struct dor_client *client, const char *name, const struct dor_wake_uffd *how,
     struct dor_wake_uffd_stat *ret);
+
+/* As dor_offload_wake(), with the daemon's page server. It ends with this process. */
+DOR_PUBLIC DOR_MUST_CHECK int dor_client_wake_offload(
+    struct dor_client *client, const char *name, const char *socket_path,
+    const struct dor_offload_wake *how, struct dor_offload_wake_stat *ret);
 
 #ifdef __cplusplus
 }

@@ -52,8 +52,8 @@ print_text(const char *name, const struct dor_put_result *result, uint64_t elaps
 
 /* ------------------------------------------------------------------ the work */
 
-static void
-warn(const struct dor_intake_options *options, const char *words)
+void
+cli_put_warn(const struct dor_intake_options *options, const char *words)
 {
     if (words[0] != '\0')
         fprintf(stderr, "dormouse: %s: %s\n", options->images[0], words);
@@ -66,7 +66,7 @@ cli_put_intake(
 {
     int rc = dor_intake_put(intake, store, cli->args[0], cli_progress_update, progress, ret);
     cli_progress_clear(progress);
-    warn(options, dor_intake_warning(intake));
+    cli_put_warn(options, dor_intake_warning(intake));
     return rc;
 }
 
@@ -81,7 +81,7 @@ cli_put_by_daemon(
     int rc = dor_client_put(
         client->daemon, cli->args[0], options, cli_progress_update, &progress, ret, warning);
     cli_progress_clear(&progress);
-    warn(options, warning);
+    cli_put_warn(options, warning);
     return rc;
 }
 

@@ -27,6 +27,8 @@ cli_auto_close_intake(struct dor_intake **intake)
 DOR_MUST_CHECK int cli_put_intake(
     const struct cli *cli, const struct dor_intake_options *options, struct dor_intake *intake,
     struct dor_store *store, struct cli_progress *progress, struct dor_put_result *ret);
+/* Tell WORDS of what OPTIONS name, if there are any. */
+void cli_put_warn(const struct dor_intake_options *options, const char *words);
 /* Have the daemon store what OPTIONS name. */
 DOR_MUST_CHECK int cli_put_by_daemon(
     const struct cli *cli, struct cli_client *client, const struct dor_intake_options *options,

@@ -49,6 +49,30 @@ put_machine(
     return 0;
 }
 
+static uint64_t
+timeout_of(const struct cli *cli)
+{
+    return cli->values.timeout_ns == CLI_NOT_GIVEN ? 0 : cli->values.timeout_ns;
+}
+
+/* The daemon listens; it may be a moment before it does. */
+static int
+put_by_daemon(
+    const struct cli *cli, struct cli_client *client, const struct dor_intake_options *options,
+    struct dor_put_result *ret)
+{
+    AUTO_PROGRESS struct cli_progress progress;
+    char warning[DOR_WARNING_BYTES] = "";
+    cli_progress_init(&progress, cli, cli->args[0]);
+    tell_ready((void *)(uintptr_t)cli);
+    int rc = dor_client_put_offload(
+        client->daemon, cli->args[0], cli->values.offload, timeout_of(cli), options,
+        cli_progress_update, &progress, ret, warning);
+    cli_progress_clear(&progress);
+    cli_put_warn(options, warning);
+    return rc;
+}
+
 int
 cli_put_offload(
     const struct cli *cli, const struct dor_intake_options *options, struct dor_put_result *ret)
@@ -56,19 +80,17 @@ cli_put_offload(
     AUTO_CLIENT struct cli_client client = {0};
     struct dor_offload *offload = NULL;
     const struct dor_offload_options how = {
-        .silence_ns = cli->values.timeout_ns == CLI_NOT_GIVEN ? 0 : cli->values.timeout_ns,
+        .silence_ns = timeout_of(cli),
         .stop = cli_stop_asked,
         .ready = tell_ready,
         .ready_context = (void *)(uintptr_t)cli,
     };
     int rc = cli_client_find(cli, &client);
-    if (rc == 0 && client.daemon != NULL)
-        rc = dor_fail(
-            DOR_E_BUSY,
-            "--offload: a daemon serves the store and takes no machines; end it first");
     if (rc != 0)
         return rc;
     cli_stop_catch();
+    if (client.daemon != NULL)
+        return put_by_daemon(cli, &client, options, ret);
     rc = dor_offload_accept(cli->values.offload, &how, &offload);
     if (rc == 0)
         rc = put_machine(cli, options, offload, ret);

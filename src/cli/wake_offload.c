@@ -4,6 +4,7 @@
  */
 #include "base/err.h"
 #include "base/size.h"
+#include "cli/client.h"
 #include "cli/json.h"
 #include "cli/stop.h"
 #include "cli/text.h"
@@ -45,11 +46,28 @@ print_text(const char *name, const struct dor_offload_wake_stat *stat)
     return 0;
 }
 
-int
-cli_wake_offload(const struct cli *cli)
+/* With a page server of our own. */
+static int
+wake_alone(
+    const struct cli *cli, const struct dor_offload_wake *how,
+    struct dor_offload_wake_stat *ret)
 {
     const char *directory = NULL;
     struct dor_wake_server *server = NULL;
+    int rc = cli_store_directory(cli, &directory);
+    if (rc == 0)
+        rc = dor_wake_server_open(directory, NULL, &server);
+    if (rc == 0)
+        rc = dor_offload_wake(server, cli->args[0], cli->values.offload, how, ret);
+    struct base_err err = *base_err_record();
+    dor_wake_server_close(server);
+    return rc == 0 ? 0 : base_err_load(&err);
+}
+
+int
+cli_wake_offload(const struct cli *cli)
+{
+    AUTO_CLIENT struct cli_client client = {0};
     struct dor_offload_wake_stat stat = {0};
     const struct dor_offload_wake how = {
         .options =
@@ -66,15 +84,14 @@ cli_wake_offload(const struct cli *cli)
         return dor_fail(
             DOR_E_USAGE, "--no-fill needs --postcopy, or the machine would lack its memory");
     cli_stop_catch();
-    int rc = cli_store_directory(cli, &directory);
-    if (rc == 0)
-        rc = dor_wake_server_open(directory, NULL, &server);
-    if (rc == 0)
-        rc = dor_offload_wake(server, cli->args[0], cli->values.offload, &how, &stat);
-    struct base_err err = *base_err_record();
-    dor_wake_server_close(server);
+    int rc = cli_client_find(cli, &client);
+    if (rc == 0 && client.daemon != NULL)
+        rc = dor_client_wake_offload(
+            client.daemon, cli->args[0], cli->values.offload, &how, &stat);
+    else if (rc == 0)
+        rc = wake_alone(cli, &how, &stat);
     if (rc != 0)
-        return base_err_load(&err);
+        return rc;
     if (cli->values.json)
         return print_json(cli->args[0], &stat);
     return cli->values.quiet ? 0 : print_text(cli->args[0], &stat);

@@ -31,6 +31,8 @@ struct node_values {
     struct node_list images, sidecars;
     bool replace, diff, drop_free, no_inspect;
     json_t *settings; /* an object of texts, or NULL */
+    const char *offload;
+    uint64_t timeout_ns;
 
     const char *output, *diff_from, *sidecars_directory;
     const char *store, *as, *name, *path;
@@ -40,6 +42,8 @@ struct node_values {
     const char *socket_mode, *core;
     uint64_t window_bytes, clients_max;
     bool no_working_set, fill, hold, once;
+
+    bool postcopy, resume, no_fill;
 };
 
 /* Parse SIZE_BYTES of JSON for BODY ("put" ...). RET_JSON is what VALUES borrows from. */

@@ -27,8 +27,11 @@ struct node;
 
 enum { NODE_JOB_ID_BYTES = 65, NODE_PARAMETERS = 2 };
 
-/* Where a route is run: at once, by a reader, by the writer. */
-enum node_where { NODE_INLINE, NODE_READ, NODE_WRITE };
+/*
+ * Where a route is run: at once, by a reader, by the writer, or apart: in a thread for what waits
+ * for others, however long that takes.
+ */
+enum node_where { NODE_INLINE, NODE_READ, NODE_WRITE, NODE_APART };
 
 enum node_state { NODE_QUEUED, NODE_RUNNING, NODE_DONE, NODE_FAILED, NODE_CANCELLED };
 
@@ -61,6 +64,7 @@ struct node_call {
     char id[NODE_JOB_ID_BYTES];
     enum node_state state;
     struct node_call *next_queued, *next_kept;
+    bool wants_turn; /* in the write queue while its own thread waits: node_jobs_enter() */
     uint64_t created_ns, started_ns, ended_ns; /* realtime */
     /* Relaxed: they are only shown; a cancel that is seen late is still a cancel. */
     _Atomic uint64_t done_bytes, total_bytes;

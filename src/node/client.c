@@ -439,18 +439,13 @@ finish_body(json_t *body, bool fine)
 
 /* ------------------------------------------------------------------ requests */
 
-int
-dor_client_put(
-    struct dor_client *client, const char *name, const struct dor_intake_options *options,
-    dor_progress_fn *progress, void *progress_context, struct dor_put_result *ret,
-    char ret_warning[DOR_WARNING_BYTES])
+/* What a put may say of any source. */
+static json_t *
+put_body(
+    const struct dor_client *client, const struct dor_intake_options *options, bool *ret_fine)
 {
-    AUTO_JSON json_t *json = NULL;
-    char target[TARGET_BYTES];
     json_t *body = json_object();
     bool fine = true;
-    int rc = dor_name_check(name);
-    set_paths(body, "images", options->images, options->image_count, &fine);
     set_paths(body, "sidecars", options->sidecars, options->sidecar_count, &fine);
     set_text(body, "parent", options->parent, &fine);
     set_text(body, "domain", options->domain, &fine);
@@ -463,14 +458,24 @@ dor_client_put(
     set_path(body, "profiles", options->profile_directory, &fine);
     set_path(body, "vmlinux", options->vmlinux, &fine);
     set_options(client, body, &fine);
-    make_target(target, "/snapshots/", name, "");
-    int body_rc = finish_body(body, fine);
-    if (body_rc != 0)
-        return body_rc;
+    *ret_fine = fine;
+    return body;
+}
+
+/* BODY is taken. */
+static int
+ask_put(
+    struct dor_client *client, const char *name, json_t *body, dor_progress_fn *progress,
+    void *progress_context, struct dor_put_result *ret, char ret_warning[DOR_WARNING_BYTES])
+{
+    AUTO_JSON json_t *json = NULL;
+    char target[TARGET_BYTES];
+    int rc = dor_name_check(name);
     if (rc != 0) {
         json_decref(body);
         return rc;
     }
+    make_target(target, "/snapshots/", name, "");
     rc = ask(client, "PUT", target, body, progress, progress_context, &json);
     if (rc == 0)
         rc = node_read_put(json, ret);
@@ -479,6 +484,35 @@ dor_client_put(
     const char *warning = json_string_value(json_object_get(json, "warning"));
     snprintf(ret_warning, DOR_WARNING_BYTES, "%s", warning == NULL ? "" : warning);
     return 0;
+}
+
+int
+dor_client_put(
+    struct dor_client *client, const char *name, const struct dor_intake_options *options,
+    dor_progress_fn *progress, void *progress_context, struct dor_put_result *ret,
+    char ret_warning[DOR_WARNING_BYTES])
+{
+    bool fine = true;
+    json_t *body = put_body(client, options, &fine);
+    set_paths(body, "images", options->images, options->image_count, &fine);
+    int rc = finish_body(body, fine);
+    return rc == 0 ? ask_put(client, name, body, progress, progress_context, ret, ret_warning)
+                   : rc;
+}
+
+int
+dor_client_put_offload(
+    struct dor_client *client, const char *name, const char *socket_path, uint64_t timeout_ns,
+    const struct dor_intake_options *options, dor_progress_fn *progress, void *progress_context,
+    struct dor_put_result *ret, char ret_warning[DOR_WARNING_BYTES])
+{
+    bool fine = true;
+    json_t *body = put_body(client, options, &fine);
+    set_path(body, "offload", socket_path, &fine);
+    set(body, "timeout_ns", node_shape_u64(timeout_ns), &fine);
+    int rc = finish_body(body, fine);
+    return rc == 0 ? ask_put(client, name, body, progress, progress_context, ret, ret_warning)
+                   : rc;
 }
 
 int
@@ -672,4 +706,42 @@ dor_client_wake_uffd(
     if (ret != NULL)
         *ret = stat;
     return rc;
+}
+
+/* A dor_progress_fn that only asks whether to go on. */
+static int
+look_at_stop(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    const struct dor_offload_options *options = context;
+    (void)done_bytes;
+    (void)total_bytes;
+    return options->stop == NULL ? 0 : options->stop(options->stop_context);
+}
+
+int
+dor_client_wake_offload(
+    struct dor_client *client, const char *name, const char *socket_path,
+    const struct dor_offload_wake *how, struct dor_offload_wake_stat *ret)
+{
+    AUTO_JSON json_t *json = NULL;
+    char target[TARGET_BYTES];
+    json_t *body = json_object();
+    struct dor_offload_options options = how->options;
+    bool fine = true;
+    int rc = dor_name_check(name);
+    set_path(body, "socket", socket_path, &fine);
+    set_flag(body, "postcopy", how->postcopy, &fine);
+    set_flag(body, "resume", how->resume, &fine);
+    set_flag(body, "no_fill", how->no_fill, &fine);
+    set(body, "timeout_ns", node_shape_u64(how->options.silence_ns), &fine);
+    int body_rc = finish_body(body, fine);
+    if (body_rc != 0)
+        return body_rc;
+    if (rc != 0) {
+        json_decref(body);
+        return rc;
+    }
+    make_target(target, "/snapshots/", name, "/offload");
+    rc = ask(client, "POST", target, body, look_at_stop, &options, &json);
+    return rc == 0 ? node_read_offload(json, ret) : rc;
 }

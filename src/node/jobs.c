@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jobs.c - two queues and their threads. One lock guards queues, history and states; calls are run
- * and clients woken without it.
+ * jobs.c - three queues and their threads. One lock guards queues, history and states; calls are
+ * run and clients woken without it.
+ *
+ * A call that runs apart comes to the writer's queue only when it has all that it will write. The
+ * writing thread lets it have its turn and waits, so that whoever is slow to send a machine holds
+ * up nobody:
+ *
+ *     its own thread:  wait for the monitor, take its machine -> queue -> write -> answer
+ *     writing thread:  other calls ...                           its turn: wait    other calls ...
  */
 #include "node/jobs.h"
 
@@ -89,11 +96,18 @@ take_oldest_locked(struct node_jobs *jobs)
     return forget_locked(jobs, oldest);
 }
 
+/* A put of a machine is no other route than that of a file. */
+static enum node_where
+where_of(const struct node_call *call)
+{
+    return call->values.offload != NULL ? NODE_APART : call->route->where;
+}
+
 /* What was answered at once is hardly asked for again, and may be long. */
 static bool
 is_worth_keeping(const struct node_call *call)
 {
-    return call->route->where == NODE_WRITE || call->values.async || call->values.job != NULL;
+    return call->route->where != NODE_READ || call->values.async || call->values.job != NULL;
 }
 
 /* Forget what there is too much of, to be unreferenced without the lock. */
@@ -151,6 +165,7 @@ end_call(struct node_jobs *jobs, struct node_call *call, bool was_running)
         forgotten = trim_locked(jobs);
     count_end(call, call->state);
     jobs->running -= was_running;
+    jobs->apart -= where_of(call) == NODE_APART;
     jobs->answering++;
     base_mutex_unlock(&jobs->mutex);
     if (call->resume != NULL)
@@ -172,6 +187,16 @@ run_call(struct node_call *call)
         call->err = *base_err_record();
 }
 
+/* CALL may be gone when it comes back: only its name is compared. */
+static void
+give_turn_locked(struct node_jobs *jobs, struct node_call *call)
+{
+    jobs->turn = call;
+    base_condition_wake_all(&jobs->changed);
+    while (jobs->turn == call)
+        base_condition_wait(&jobs->changed, &jobs->mutex);
+}
+
 static void
 run_queue(struct node_jobs *jobs, struct node_queue *queue)
 {
@@ -182,6 +207,10 @@ run_queue(struct node_jobs *jobs, struct node_queue *queue)
             if (jobs->over)
                 break;
             base_condition_wait(&jobs->changed, &jobs->mutex);
+            continue;
+        }
+        if (call->wants_turn) {
+            give_turn_locked(jobs, call);
             continue;
         }
         call->state = NODE_RUNNING;
@@ -209,27 +238,45 @@ read_main(void *context)
     run_queue(jobs, &jobs->read_queue);
 }
 
+static void
+apart_main(void *context)
+{
+    struct node_jobs *jobs = context;
+    run_queue(jobs, &jobs->apart_queue);
+}
+
+static int
+start_threads(
+    struct node_jobs *jobs, unsigned count, const char *name, void (*main)(void *context))
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < count; i++) {
+        rc = base_thread_start(&jobs->threads[jobs->thread_count], name, main, jobs);
+        jobs->thread_count += rc == 0;
+    }
+    return rc;
+}
+
 int
-node_jobs_start(struct node_jobs *jobs, unsigned readers, unsigned queue_max, unsigned kept_max)
+node_jobs_start(struct node_jobs *jobs, const struct node_jobs_limits *limits)
 {
     base_mutex_init(&jobs->mutex);
     base_condition_init(&jobs->changed);
     jobs->write_queue.last = &jobs->write_queue.first;
     jobs->read_queue.last = &jobs->read_queue.first;
-    jobs->queue_max = queue_max;
-    jobs->kept_max = kept_max;
-    jobs->threads = base_array(readers + 1, sizeof *jobs->threads);
+    jobs->apart_queue.last = &jobs->apart_queue.first;
+    jobs->queue_max = limits->queue_max;
+    jobs->kept_max = limits->kept_max;
+    jobs->apart_max = limits->apart_max;
+    jobs->threads = base_array(limits->readers + limits->apart_max + 1, sizeof *jobs->threads);
     if (jobs->threads == NULL)
         return DOR_E_NO_MEMORY;
-    for (unsigned i = 0; i <= readers; i++) {
-        int rc = base_thread_start(
-            &jobs->threads[i], i == 0 ? "node-writer" : "node-reader",
-            i == 0 ? write_main : read_main, jobs);
-        if (rc != 0)
-            return rc;
-        jobs->thread_count++;
-    }
-    return 0;
+    int rc = start_threads(jobs, 1, "node-writer", write_main);
+    if (rc == 0)
+        rc = start_threads(jobs, limits->readers, "node-reader", read_main);
+    if (rc == 0)
+        rc = start_threads(jobs, limits->apart_max, "node-machine", apart_main);
+    return rc;
 }
 
 void
@@ -285,16 +332,22 @@ take_id(struct node_jobs *jobs, struct node_call *call)
 static int
 submit_locked(struct node_jobs *jobs, struct node_call *call)
 {
-    struct node_queue *queue =
-        call->route->where == NODE_WRITE ? &jobs->write_queue : &jobs->read_queue;
+    enum node_where where = where_of(call);
+    struct node_queue *queue = where == NODE_WRITE   ? &jobs->write_queue
+                               : where == NODE_APART ? &jobs->apart_queue
+                                                     : &jobs->read_queue;
     if (jobs->closed)
         return dor_fail(DOR_E_BUSY, "the daemon is ending and takes no new work");
+    if (where == NODE_APART && jobs->apart == jobs->apart_max)
+        return dor_fail(
+            DOR_E_BUSY, "%u machines are handed over already; see machines_max", jobs->apart);
     if (queue->length >= jobs->queue_max)
         return dor_fail(DOR_E_BUSY, "%u jobs wait already; try again later", queue->length);
     int rc = take_id(jobs, call);
     if (rc != 0)
         return rc;
     push(queue, node_call_ref(call));
+    jobs->apart += where == NODE_APART;
     call->next_kept = jobs->kept;
     jobs->kept = node_call_ref(call);
     base_condition_wake_all(&jobs->changed);
@@ -317,8 +370,10 @@ node_jobs_cancel(struct node_jobs *jobs, struct node_call *call)
     bool ended = has_ended(call);
     if (!ended)
         atomic_store_explicit(&call->cancelled, true, memory_order_relaxed);
-    bool queued =
-        !ended && (take_out(&jobs->write_queue, call) || take_out(&jobs->read_queue, call));
+    bool queued = !ended && !call->wants_turn &&
+                  (take_out(&jobs->write_queue, call) || take_out(&jobs->read_queue, call) ||
+                   take_out(&jobs->apart_queue, call));
+    base_condition_wake_all(&jobs->changed);
     base_mutex_unlock(&jobs->mutex);
     if (queued) {
         dor_fail(DOR_E_BUSY, "cancelled before it began");
@@ -328,15 +383,29 @@ node_jobs_cancel(struct node_jobs *jobs, struct node_call *call)
     return !ended;
 }
 
+/* Who waits for a turn has begun. */
+static struct node_call *
+pop_unbegun(struct node_queue *queue)
+{
+    struct node_call *call = queue->first;
+    while (call != NULL && call->wants_turn)
+        call = call->next_queued;
+    if (call != NULL)
+        take_out(queue, call);
+    return call;
+}
+
 void
 node_jobs_close(struct node_jobs *jobs)
 {
     base_mutex_lock(&jobs->mutex);
     jobs->closed = true;
     for (;;) {
-        struct node_call *call = pop(&jobs->write_queue);
+        struct node_call *call = pop_unbegun(&jobs->write_queue);
         if (call == NULL)
             call = pop(&jobs->read_queue);
+        if (call == NULL)
+            call = pop(&jobs->apart_queue);
         if (call == NULL)
             break;
         atomic_store_explicit(&call->cancelled, true, memory_order_relaxed);
@@ -356,7 +425,17 @@ node_jobs_cancel_all(struct node_jobs *jobs)
     for (struct node_call *call = jobs->kept; call != NULL; call = call->next_kept)
         if (!has_ended(call))
             atomic_store_explicit(&call->cancelled, true, memory_order_relaxed);
+    base_condition_wake_all(&jobs->changed);
     base_mutex_unlock(&jobs->mutex);
+}
+
+bool
+node_jobs_closed(struct node_jobs *jobs)
+{
+    base_mutex_lock(&jobs->mutex);
+    bool closed = jobs->closed;
+    base_mutex_unlock(&jobs->mutex);
+    return closed;
 }
 
 bool
@@ -364,9 +443,38 @@ node_jobs_idle(struct node_jobs *jobs)
 {
     base_mutex_lock(&jobs->mutex);
     bool idle = jobs->running + jobs->answering == 0 && jobs->write_queue.length == 0 &&
-                jobs->read_queue.length == 0;
+                jobs->read_queue.length == 0 && jobs->apart_queue.length == 0;
     base_mutex_unlock(&jobs->mutex);
     return idle;
+}
+
+/* ------------------------------------------------------------------ turns */
+
+int
+node_jobs_enter(struct node_jobs *jobs, struct node_call *call)
+{
+    base_mutex_lock(&jobs->mutex);
+    call->wants_turn = true;
+    push(&jobs->write_queue, call);
+    base_condition_wake_all(&jobs->changed);
+    while (jobs->turn != call && !atomic_load_explicit(&call->cancelled, memory_order_relaxed))
+        base_condition_wait(&jobs->changed, &jobs->mutex);
+    bool is_mine = jobs->turn == call;
+    if (!is_mine)
+        take_out(&jobs->write_queue, call);
+    call->wants_turn = false;
+    base_mutex_unlock(&jobs->mutex);
+    return is_mine ? 0 : dor_fail(DOR_E_BUSY, "cancelled while it waited for the writer");
+}
+
+void
+node_jobs_leave(struct node_jobs *jobs, struct node_call *call)
+{
+    base_mutex_lock(&jobs->mutex);
+    dor_assert(jobs->turn == call);
+    jobs->turn = NULL;
+    base_condition_wake_all(&jobs->changed);
+    base_mutex_unlock(&jobs->mutex);
 }
 
 /* ------------------------------------------------------------------ asking */

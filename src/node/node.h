@@ -43,8 +43,14 @@ extern const size_t node_counter_count;
 
 /* The handle that writes, opened with the call's own options if it has any. */
 DOR_MUST_CHECK int node_writer_get(struct node_call *call, struct dor_store **ret);
+/* Store INTAKE under the call's name. Only where the call may write. */
+DOR_MUST_CHECK int
+node_writer_put(struct node_call *call, struct dor_intake *intake, struct dor_put_result *ret);
 /* The job with it ended with RC; a handle that may be unwell is closed. */
 void node_writer_done(struct node_call *call, int rc);
+
+/* A put of the machine that a monitor hands over. */
+DOR_MUST_CHECK int node_machine_put(struct node_call *call);
 
 /* A handle of its own for who only reads. */
 DOR_MUST_CHECK int node_reader_open(struct node_call *call, struct dor_store **ret);

@@ -199,6 +199,19 @@ load_config(struct node *node, const struct dor_daemon *daemon)
 }
 
 static int
+start_jobs(struct node *node)
+{
+    const struct node_options *options = &node->config.options;
+    const struct node_jobs_limits limits = {
+        .readers = (unsigned)options->readers,
+        .apart_max = (unsigned)options->machines_max,
+        .queue_max = (unsigned)options->queue_max,
+        .kept_max = (unsigned)options->jobs_kept,
+    };
+    return node_jobs_start(&node->jobs, &limits);
+}
+
+static int
 start(struct server *server, const struct dor_daemon *daemon)
 {
     struct node *node = &server->node;
@@ -221,9 +234,7 @@ start(struct server *server, const struct dor_daemon *daemon)
         rc = open_socket(server, daemon);
     if (rc == 0) {
         server->jobs_started = true;
-        rc = node_jobs_start(
-            &node->jobs, (unsigned)node->config.options.readers,
-            (unsigned)node->config.options.queue_max, (unsigned)node->config.options.jobs_kept);
+        rc = start_jobs(node);
     }
     if (rc == 0)
         node_wakes_restore(&node->wakes);

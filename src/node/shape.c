@@ -78,6 +78,13 @@ static const struct number wake_numbers[] = {
     NUMBER(dor_wake_uffd_stat, lost_pages),   NUMBER(dor_wake_uffd_stat, adopted),
 };
 
+static const struct number offload_numbers[] = {
+    NUMBER(dor_offload_wake_stat, pages),           NUMBER(dor_offload_wake_stat, requests),
+    NUMBER(dor_offload_wake_stat, asked_pages),     NUMBER(dor_offload_wake_stat, pushed_pages),
+    NUMBER(dor_offload_wake_stat, filled_pages),    NUMBER(dor_offload_wake_stat, zero_pages),
+    NUMBER(dor_offload_wake_stat, failed_requests),
+};
+
 static const struct number check_numbers[] = {
     NUMBER(dor_check_result, snapshots),
     NUMBER(dor_check_result, damaged_snapshots),
@@ -433,6 +440,16 @@ node_shape_wake(const struct node_wake_info *info)
                     set(object, "connected", node_shape_u64(info->connected)));
 }
 
+json_t *
+node_shape_offload(const char *name, const struct dor_offload_wake_stat *stat)
+{
+    json_t *object = json_object();
+    return made_or_null(
+        object, set_numbers(object, offload_numbers, ARRAY_LEN(offload_numbers), stat) &&
+                    set(object, "name", node_shape_text(name)) &&
+                    set(object, "handed_over_ns", node_shape_u64(stat->first_ns)));
+}
+
 /* ------------------------------------------------------------------ reading */
 
 static bool
@@ -555,4 +572,13 @@ node_read_wake(const json_t *json, struct dor_wake_uffd_stat *ret, uint64_t *ret
     return judge(
         read_numbers(json, wake_numbers, ARRAY_LEN(wake_numbers), ret) &&
         read_u64(json, "connected", ret_connected));
+}
+
+int
+node_read_offload(const json_t *json, struct dor_offload_wake_stat *ret)
+{
+    *ret = (struct dor_offload_wake_stat){0};
+    return judge(
+        read_numbers(json, offload_numbers, ARRAY_LEN(offload_numbers), ret) &&
+        read_u64(json, "handed_over_ns", &ret->first_ns));
 }

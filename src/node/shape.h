@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 
+#include <dormouse/offload.h>
 #include <dormouse/store.h>
 #include <dormouse/wake.h>
 #include <jansson.h>
@@ -44,11 +45,13 @@ json_t *node_shape_stat(const struct dor_stat *stat);
 json_t *node_shape_root(const struct dor_root_info *info, enum dor_root_state state);
 json_t *node_shape_wake_server(const struct dor_wake_stat *stat);
 json_t *node_shape_wake(const struct node_wake_info *info);
+json_t *node_shape_offload(const char *name, const struct dor_offload_wake_stat *stat);
 json_t *node_shape_gc(const struct dor_gc_result *result);
 json_t *node_shape_check(const struct dor_check_result *result, json_t *findings);
 
 DOR_MUST_CHECK int
 node_read_wake(const json_t *json, struct dor_wake_uffd_stat *ret, uint64_t *ret_connected);
+DOR_MUST_CHECK int node_read_offload(const json_t *json, struct dor_offload_wake_stat *ret);
 DOR_MUST_CHECK int node_read_put(const json_t *json, struct dor_put_result *ret);
 /* Of a copy: only the bytes of image and store. */
 DOR_MUST_CHECK int node_read_copy(const json_t *json, struct dor_put_result *ret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * write.c - the routes that change the store. They run one after another in the writer's thread,
- * which keeps one handle, so that its index is built once.
+ * write.c - the routes that change the store. They run one after another in the writer's thread, or
+ * while that waits, and share one handle, so that its index is built once.
  */
 #include "base/clock.h"
 #include "base/err.h"
@@ -85,32 +85,40 @@ node_writer_done(struct node_call *call, int rc)
 
 /* ------------------------------------------------------------------ put */
 
+int
+node_writer_put(struct node_call *call, struct dor_intake *intake, struct dor_put_result *ret)
+{
+    struct dor_store *store = NULL;
+    int rc = node_writer_get(call, &store);
+    if (rc != 0)
+        return rc;
+    rc = dor_intake_put(intake, store, call->parameters[0], node_call_progress, call, ret);
+    node_writer_done(call, rc);
+    if (rc == 0) {
+        base_counter_add(&call->node->counters.put_bytes, ret->total.logical_bytes);
+        base_counter_add(&call->node->counters.added_bytes, ret->added_bytes);
+    }
+    return rc;
+}
+
 static int
 put_intake(struct node_call *call, const struct dor_intake_options *options)
 {
     uint64_t start_ns = base_clock_monotonic_ns();
     const char *name = call->parameters[0];
     struct dor_intake *intake = NULL;
-    struct dor_store *store = NULL;
     struct dor_put_result result = {0};
     int rc = dor_name_check(name);
     if (rc == 0)
         rc = dor_intake_open(options, &intake);
     if (rc != 0)
         return rc;
-    rc = node_writer_get(call, &store);
-    if (rc == 0) {
-        rc = dor_intake_put(intake, store, name, node_call_progress, call, &result);
-        node_writer_done(call, rc);
-    }
-    if (rc == 0) {
-        base_counter_add(&call->node->counters.put_bytes, result.total.logical_bytes);
-        base_counter_add(&call->node->counters.added_bytes, result.added_bytes);
+    rc = node_writer_put(call, intake, &result);
+    if (rc == 0)
         rc = node_call_json(
             call, node_shape_put(
                       name, &result, base_clock_monotonic_ns() - start_ns,
                       dor_intake_warning(intake)));
-    }
     dor_intake_close(intake);
     return rc;
 }
@@ -119,8 +127,13 @@ int
 node_put_run(struct node_call *call)
 {
     const struct node_values *values = &call->values;
+    if (values->offload != NULL)
+        return node_machine_put(call);
     if ((values->image != NULL) == (values->images.count > 0))
-        return dor_fail(DOR_E_USAGE, "body: either image or images must say what is put");
+        return dor_fail(
+            DOR_E_USAGE, "body: one of image, images and offload must say what is put");
+    if (values->timeout_ns != 0)
+        return dor_fail(DOR_E_USAGE, "body: timeout_ns is for offload");
     const struct dor_intake_options options = {
         .images = values->image != NULL ? &values->image : values->images.items,
         .image_count = values->image != NULL ? 1 : values->images.count,

@@ -10,8 +10,9 @@
 
 #include <string.h>
 
-static const char *const bodies[] = {"put",      "upload",      "get", "copy_out", "copy_in",
-                                     "root_add", "root_remove", "gc",  "none"};
+static const char *const bodies[] = {"put",     "upload",   "get",         "copy_out",
+                                     "copy_in", "root_add", "root_remove", "gc",
+                                     "none",    "wake",     "offload"};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes);
 
@@ -22,6 +23,7 @@ check_values(const struct node_values *values)
     for (size_t i = 0; i < values->images.count; i++)
         dor_assert(values->images.items[i][0] == '/');
     dor_assert(values->image == NULL || values->image[0] == '/');
+    dor_assert(values->offload == NULL || values->offload[0] == '/');
     dor_assert(values->parent == NULL || dor_name_check(values->parent) == 0);
 }
 

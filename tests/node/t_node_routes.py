@@ -4,6 +4,9 @@
 import sys
 
 sys.dont_write_bytecode = True
+sys.path.insert(0, str(__import__("pathlib").Path(__file__).resolve().parent.parent / "wake"))
+import offload_peer
+import threading
 from node import *
 import working_sets
 
@@ -173,6 +176,27 @@ def test_wakes():
     is_(daemon.says("DELETE", "/wakes/first")["state"], "ended", "and ends")
 
 
+def test_machines():
+    path = str(work / "monitor.sock")
+    machine = offload_peer.Machine([offload_peer.Slot(0, 0, image)])
+    put = []
+    asking = threading.Thread(target=lambda: put.append(daemon.says("PUT", "/snapshots/m", {"offload": path})))
+    asking.start()
+    # Who only looks whether somebody listens is no monitor to him.
+    while asking.is_alive() and socket.socket(socket.AF_UNIX).connect_ex(path) != 0:
+        time.sleep(0.01)
+    ok(set(offload_peer.send(path, machine)) == {offload_peer.OK}, "a machine is handed over")
+    asking.join()
+    is_([row["logical_bytes"] for row in put], [len(image)], "and stored")
+    receiver = offload_peer.Receiver(path)
+    given = daemon.says("POST", "/snapshots/m/offload", {"socket": path, "resume": True})
+    receiver.wait()
+    is_((receiver.error, receiver.last), (None, offload_peer.COMPLETE), "and given back")
+    is_((given["pages"], given["requests"]), (len(image) // PAGE, 0), "with its numbers")
+    ok(receiver.read(0, len(image)) == image, "and with its memory")
+    receiver.close()
+
+
 def test_metrics():
     status, headers, data = daemon.ask("GET", "/metrics")
     ok(status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4"), "metrics for Prometheus")
@@ -222,6 +246,7 @@ test_copies()
 test_upkeep()
 test_rest()
 test_wakes()
+test_machines()
 test_metrics()
 is_(sorted(op["operationId"] for ops in DOCUMENT["paths"].values() for op in ops.values() if op["operationId"] not in used),
     [], "every route was tried")

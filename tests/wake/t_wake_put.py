@@ -89,9 +89,6 @@ def test_daemon(owner, data):
     daemon = Daemon(store)
     check_put("by-daemon", b"x" * PAGE + data[PAGE:], "--pid", owner.pid, "--range", owner.range, store=store)
     check_put("file-by-daemon", data, "--memfd", f"{owner.pid}:{owner.fd}", store=store)
-    refuses(BUSY, "a daemon serves", "a machine while a daemon serves", "put", "x", "--offload", str(work / "x"),
-            store=store)
-    ok(not (work / "x").exists(), "nobody is told to come")
     daemon.end()
 
 
