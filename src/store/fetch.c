@@ -47,8 +47,9 @@ struct sweep {
     const struct store_fetch_arena *arena;
     size_t used_bytes;
     void *context;
-    const struct store_group *failed;
-    uint64_t verified_row; /* of the decoded group: matched its digest */
+    const struct store_group *failed; /* is not tried again, */
+    int failure;                      /* for this gives no other answer */
+    uint64_t verified_row;            /* of the decoded group: matched its digest */
     uint8_t *ahead;
     const struct store_segment *ahead_segment;
     uint64_t ahead_offset, ahead_bytes;
@@ -172,18 +173,21 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
         return err;
     if (sweep->at.group == sweep->failed)
         return dor_fail(
-            DOR_E_CORRUPT, "%s: the group at %llu is damaged", sweep->at.segment->name,
-            (unsigned long long)sweep->at.group->offset);
+            sweep->failure, "%s: the group at %llu %s", sweep->at.segment->name,
+            (unsigned long long)sweep->at.group->offset,
+            sweep->failure == DOR_E_CORRUPT ? "is damaged" : "cannot be read");
     const uint8_t *stored = NULL;
     sweep->plain = take_room(sweep, sweep->at.group->plain_bytes, sweep->source->plain);
     err = sweep_bytes(sweep, &stored);
     if (err == 0)
         err = store_group_decode(
             sweep->source->coder, sweep->at.segment, sweep->at.group, stored, sweep->plain);
-    if (err != 0)
-        sweep->failed = sweep->at.group;
-    else
+    if (err == 0) {
         sweep->decoded = sweep->at.group;
+        return 0;
+    }
+    sweep->failed = sweep->at.group;
+    sweep->failure = err;
     return err;
 }
 

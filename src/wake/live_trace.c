@@ -225,38 +225,44 @@ enum { USER_CODE_64 = 0x33, RSEQ_HEAD_AT = 8, SEQUENCE_TRIES = 50 };
 
 static const uint8_t syscall_instruction[] = {0x0f, 0x05};
 
-/* Where the vdso of PID is, by its auxiliary vector. */
-static uint64_t
-find_vdso(pid_t pid)
+/* Where the vdso of PID is, by its auxiliary vector; *RET is 0 when there is none. */
+static int
+find_vdso(pid_t pid, uint64_t *ret)
 {
     AUTO_BUF struct base_buf buf = {0};
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/auxv", (int)pid);
-    if (base_file_read_all(AT_FDCWD, path, 4096, &buf) != 0)
-        return 0;
+    int rc = base_file_read_all(AT_FDCWD, path, 4096, &buf);
+    *ret = 0;
     for (size_t at = 0; at + sizeof(Elf64_auxv_t) <= buf.size_bytes;
          at += sizeof(Elf64_auxv_t)) {
         Elf64_auxv_t entry;
         memcpy(&entry, buf.data + at, sizeof entry);
         if (entry.a_type == AT_SYSINFO_EHDR)
-            return entry.a_un.a_val;
+            *ret = entry.a_un.a_val;
     }
-    return 0;
+    return rc;
 }
 
-/* The address of a `syscall` instruction in the process; 0: none was found. */
-static uint64_t
-find_syscall(pid_t pid)
+/* The address of a `syscall` instruction in the process. */
+static int
+find_syscall(pid_t pid, uint64_t *ret)
 {
     uint8_t bytes[VDSO_BYTES_MAX];
-    uint64_t vdso = find_vdso(pid);
+    uint64_t vdso = 0;
+    int rc = find_vdso(pid, &vdso);
+    if (rc != 0)
+        return rc;
     struct iovec local = {bytes, sizeof bytes};
     struct iovec remote = {(void *)(uintptr_t)vdso, sizeof bytes};
     ssize_t got = vdso == 0 ? -1 : process_vm_readv(pid, &local, 1, &remote, 1, 0);
     const uint8_t *at =
         got <= 0 ? NULL
                  : memmem(bytes, (size_t)got, syscall_instruction, sizeof syscall_instruction);
-    return at == NULL ? 0 : vdso + (uint64_t)(at - bytes);
+    if (at == NULL)
+        return dor_fail(DOR_E_UNSUPPORTED, "process %d: no vdso is found in it", (int)pid);
+    *ret = vdso + (uint64_t)(at - bytes);
+    return 0;
 }
 
 /*
@@ -471,11 +477,8 @@ live_trace_userfaultfd(pid_t pid, int *ret)
         mmap(NULL, sizeof *inside, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (inside == MAP_FAILED)
         return dor_fail_errno(errno, "process %d: no memory to look into it", (int)pid);
-    *inside = (struct inside){
-        .pid = pid, .instruction = find_syscall(pid), .seccomp = has_seccomp(pid), .fd = -1};
-    int rc = 0;
-    if (inside->instruction == 0)
-        rc = dor_fail(DOR_E_UNSUPPORTED, "process %d: no vdso is found in it", (int)pid);
+    *inside = (struct inside){.pid = pid, .seccomp = has_seccomp(pid), .fd = -1};
+    int rc = find_syscall(pid, &inside->instruction);
     if (rc == 0)
         rc = run_helper(inside);
     if (rc == 0)
