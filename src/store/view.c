@@ -457,8 +457,9 @@ store_view_read(
     if (stored_count > 0) {
         int err = store_fetch_from(
             &source, reader->work, reader->items, stored_count, NULL, visit_page, items);
-        if (err != 0)
-            return err;
+        /* It ended early: which pages came before that is not known. */
+        for (size_t i = 0; err != 0 && i < stored_count; i++)
+            items[reader->items[i].tag].err = err;
     }
     /* The words that are recorded are the last failure's, and so is the number. */
     for (size_t i = 0; i < count; i++)
