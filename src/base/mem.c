@@ -90,7 +90,7 @@ base_alloc_pages(size_t page_count)
 void *
 base_alloc_huge(size_t size_bytes)
 {
-    if (size_bytes < HUGE_PAGE_BYTES / 2)
+    if (size_bytes < HUGE_PAGE_BYTES)
         return uncleared(size_bytes);
     size_t total;
     if (!base_add_size(size_bytes, HUGE_PAGE_BYTES - 1, &total))

@@ -52,7 +52,7 @@ DOR_MUST_CHECK int store_view_reader_new(struct store_view_reader **ret);
 void store_view_reader_free(struct store_view_reader *reader);
 
 /* Pages that store_view_read() takes at once. */
-#define STORE_VIEW_BATCH_MAX 512
+#define STORE_VIEW_BATCH_MAX 256
 
 /* Where one page is to go. */
 struct store_view_item {

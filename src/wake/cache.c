@@ -246,7 +246,8 @@ unchain_locked(struct wake_cache *cache, struct shard *shard, uint32_t slot)
     uint32_t *at = chain_of(shard, hash_key(cache->slots[slot].key));
     while (*at != slot)
         at = &cache->slots[*at].next;
-    *at = cache->slots[slot].next;
+    /* With wake_cache_find()'s look at a chain: it is the only one without the lock. */
+    __atomic_store_n(at, cache->slots[slot].next, __ATOMIC_RELAXED);
 }
 
 static void
@@ -328,7 +329,8 @@ get_locked(
         .lives = 1,
         .lives_most = lives,
         .type = (uint8_t)kind.type};
-    *chain = at;
+    /* As in unchain_locked(). */
+    __atomic_store_n(chain, at, __ATOMIC_RELAXED);
     shard->counts[kind.type]++;
     __atomic_store_n(&shard->used_count, shard->used_count + 1, __ATOMIC_RELAXED);
     *ret_slot = at;
@@ -351,8 +353,11 @@ enum wake_cache_answer
 wake_cache_find(struct wake_cache *cache, struct store_page_key key, uint32_t *ret_slot)
 {
     struct shard *shard = &cache->shards[hash_key(key) & (cache->shard_count - 1)];
+    uint32_t *chain = chain_of(shard, hash_key(key));
+    if (__atomic_load_n(chain, __ATOMIC_RELAXED) == WAKE_NO_SLOT)
+        return WAKE_CACHE_FULL;
     base_mutex_lock(&shard->lock);
-    uint32_t at = find_locked(cache, chain_of(shard, hash_key(key)), key);
+    uint32_t at = find_locked(cache, chain, key);
     enum wake_cache_answer answer =
         at == WAKE_NO_SLOT ? WAKE_CACHE_FULL : hold_locked(cache, at, ret_slot);
     base_mutex_unlock(&shard->lock);

@@ -23,10 +23,9 @@
 struct wake_worker {
     struct dor_wake_server *server;
     struct store_view_reader *reader;
-    bool passing; /* see pages.h */
     bool lent;    /* `own` is in a window */
     uint8_t *own; /* WAKE_WINDOW_PAGES pages, for when the cache is full */
-    struct store_view_item items[WAKE_WINDOW_PAGES];
+    struct store_view_item items[WAKE_COPY_PAGES];
 };
 
 /* ------------------------------------------------------------------ the server */
@@ -259,12 +258,6 @@ wake_worker_free(struct wake_worker *worker)
     base_free(worker);
 }
 
-void
-wake_worker_set_passing(struct wake_worker *worker, bool passing)
-{
-    worker->passing = passing;
-}
-
 /* A window that is being filled. */
 struct filling {
     struct wake_worker *worker;
@@ -276,6 +269,8 @@ struct filling {
     uint64_t waits;                        /* bit i: others are reading page i */
 };
 static_assert(WAKE_WINDOW_PAGES <= 64, "a bit for each page of a window");
+static_assert(WAKE_WINDOW_PAGES <= WAKE_COPY_PAGES, "items for both");
+static_assert(WAKE_COPY_PAGES <= STORE_VIEW_BATCH_MAX, "one read for a copy");
 
 /* Page I of the window is to be read by this thread: to its slot, or to memory of its own. */
 static void
@@ -313,9 +308,7 @@ look_up(struct filling *filling, unsigned i)
         store_view_stored_type(view, filling->page_indexes[i]),
         store_view_kind(view, filling->page_indexes[i]) != DOR_PAGE_PATCHED};
     enum wake_cache_answer answer =
-        filling->worker->passing
-            ? wake_cache_find(server->cache, key, &window->slots[i])
-            : wake_cache_get(server->cache, key, kind, counters, &window->slots[i]);
+        wake_cache_get(server->cache, key, kind, counters, &window->slots[i]);
     if (answer == WAKE_CACHE_HIT || answer == WAKE_CACHE_WAIT) {
         window->pages[i] = wake_cache_page(server->cache, window->slots[i]);
         base_counter_add(answer == WAKE_CACHE_HIT ? &counters->hits : &counters->waits, 1);
@@ -410,4 +403,97 @@ wake_window_release(struct wake_worker *worker, struct wake_window *window)
             wake_cache_release(worker->server->cache, window->slots[i]);
     window->count = 0;
     worker->lent = false;
+}
+
+/* ------------------------------------------------------------------ copies */
+
+/* True when the cache had PAGE_INDEX, and BYTES has it now. */
+static bool
+copy_cached(struct dor_wake_server *server, struct store_page_key key, uint8_t *bytes)
+{
+    uint32_t slot = WAKE_NO_SLOT;
+    enum wake_cache_answer answer = wake_cache_find(server->cache, key, &slot);
+    if (answer == WAKE_CACHE_HIT)
+        memcpy(bytes, wake_cache_page(server->cache, slot), DOR_PAGE_BYTES);
+    if (answer == WAKE_CACHE_HIT || answer == WAKE_CACHE_WAIT)
+        wake_cache_release(server->cache, slot);
+    return answer == WAKE_CACHE_HIT;
+}
+
+static void
+copy_passing(
+    struct wake_worker *worker, const struct wake_snapshot *snapshot,
+    const uint64_t *page_indexes, unsigned count, uint8_t *bytes, enum wake_content *ret)
+{
+    struct wake_counters *counters = &worker->server->counters;
+    uint8_t item_pages[WAKE_COPY_PAGES];
+    unsigned item_count = 0;
+    unsigned zeros = 0;
+    unsigned lost = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct store_page_key key = store_view_key(snapshot->view, page_indexes[i]);
+        uint8_t *to = bytes + (size_t)i * DOR_PAGE_BYTES;
+        ret[i] = key.place == 0 ? WAKE_CONTENT_ZERO : WAKE_CONTENT_BYTES;
+        zeros += key.place == 0;
+        if (key.place == 0 || copy_cached(worker->server, key, to))
+            continue;
+        item_pages[item_count] = (uint8_t)i;
+        worker->items[item_count++] = (struct store_view_item){page_indexes[i], to, 0};
+    }
+    if (item_count > 0 &&
+        store_view_read(snapshot->view, worker->reader, worker->items, item_count) != 0)
+        for (unsigned i = 0; i < item_count; i++)
+            if (worker->items[i].err != 0) {
+                ret[item_pages[i]] = WAKE_CONTENT_LOST;
+                lost++;
+            }
+    base_counter_add(&counters->zeros, zeros);
+    base_counter_add(&counters->hits, count - zeros - item_count);
+    base_counter_add(&counters->misses, item_count);
+    base_counter_add(&counters->bypasses, item_count);
+    base_counter_add(&counters->failures, lost);
+}
+
+/* By way of the cache, at most a window of pages. */
+static int
+copy_window(
+    struct wake_worker *worker, struct wake_snapshot *snapshot, const uint64_t *page_indexes,
+    unsigned count, uint8_t *bytes, enum wake_content *ret)
+{
+    struct wake_window window;
+    int err = wake_pages_get(worker, snapshot, page_indexes, count, &window);
+    if (err != 0)
+        return err;
+    for (unsigned i = 0; i < count; i++) {
+        ret[i] = window.pages[i] == NULL ? WAKE_CONTENT_ZERO : WAKE_CONTENT_BYTES;
+        if (window.pages[i] != NULL)
+            memcpy(bytes + (size_t)i * DOR_PAGE_BYTES, window.pages[i], DOR_PAGE_BYTES);
+    }
+    wake_window_release(worker, &window);
+    return 0;
+}
+
+void
+wake_pages_copy(
+    struct wake_worker *worker, struct wake_snapshot *snapshot, const uint64_t *page_indexes,
+    unsigned count, bool passing, uint8_t *bytes, enum wake_content *ret)
+{
+    dor_assert(count <= WAKE_COPY_PAGES);
+    if (passing) {
+        copy_passing(worker, snapshot, page_indexes, count, bytes, ret);
+        return;
+    }
+    for (unsigned at = 0; at < count; at += WAKE_WINDOW_PAGES) {
+        unsigned some = (unsigned)base_min_u64(count - at, WAKE_WINDOW_PAGES);
+        const uint64_t *pages = page_indexes + at;
+        uint8_t *to = bytes + (size_t)at * DOR_PAGE_BYTES;
+        if (copy_window(worker, snapshot, pages, some, to, ret + at) == 0)
+            continue;
+        /* One of them cannot be read: the others can. */
+        for (unsigned i = 0; i < some; i++)
+            if (copy_window(
+                    worker, snapshot, pages + i, 1, to + (size_t)i * DOR_PAGE_BYTES,
+                    ret + at + i) != 0)
+                ret[at + i] = WAKE_CONTENT_LOST;
+    }
 }

@@ -51,12 +51,6 @@ struct wake_worker;
 DOR_MUST_CHECK int wake_worker_new(struct dor_wake_server *server, struct wake_worker **ret);
 void wake_worker_free(struct wake_worker *worker);
 
-/*
- * Whether what WORKER reads passes the cache by (it still finds what is there): for pages that are
- * given away once, such as a pushed working set that no other wake will ask for.
- */
-void wake_worker_set_passing(struct wake_worker *worker, bool passing);
-
 #define WAKE_WINDOW_PAGES 64 /* at most got at once; 16 (64 KiB) is the usual step */
 
 /* Pages that are held: they stay as they are until the window is released. */
@@ -84,6 +78,20 @@ void wake_window_release(struct wake_worker *worker, struct wake_window *window)
 DOR_MUST_CHECK int wake_pages_get(
     struct wake_worker *worker, struct wake_snapshot *snapshot, const uint64_t *page_indexes,
     unsigned count, struct wake_window *ret);
+
+#define WAKE_COPY_PAGES 128 /* at most copied at once */
+
+enum wake_content { WAKE_CONTENT_BYTES, WAKE_CONTENT_ZERO, WAKE_CONTENT_LOST };
+
+/*
+ * Copy any COUNT (at most WAKE_COPY_PAGES) pages to BYTES, each to its place, and say of each
+ * what it is: zero pages and those that cannot be had have no bytes. Holds nothing. PASSING: what
+ * the cache has not is decoded straight to BYTES and passes it by, for pages that are given away
+ * once, such as a working set that no other wake will ask for. Waits for nobody then.
+ */
+void wake_pages_copy(
+    struct wake_worker *worker, struct wake_snapshot *snapshot, const uint64_t *page_indexes,
+    unsigned count, bool passing, uint8_t *bytes, enum wake_content *ret);
 
 /* The cache as a memory file, for splicing: slot S is at 4096 * S. Owned by the server. */
 int wake_server_cache_fd(const struct dor_wake_server *server);

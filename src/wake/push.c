@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push.c - a short queue of windows with their bytes.
+ * push.c - a short ring of batches with their bytes.
+ *
+ * Items are filled, taken to be read, and handed over in the ring's order; only their reading may
+ * end in another one.
  */
 #include "wake/push.h"
 
 #include <stddef.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "base/size.h"
+
+#define MEMORY_BYTES ((size_t)WAKE_PUSH_ITEMS * WAKE_PUSH_PAGES * DOR_PAGE_BYTES)
 
 int
 wake_push_queue_init(struct wake_push_queue *queue, int event)
@@ -16,7 +22,7 @@ wake_push_queue_init(struct wake_push_queue *queue, int event)
     *queue = (struct wake_push_queue){.event = event};
     base_mutex_init(&queue->lock);
     base_condition_init(&queue->changed);
-    queue->memory = base_alloc_pages((size_t)WAKE_PUSH_ITEMS * WAKE_PUSH_PAGES);
+    queue->memory = base_alloc_pages(MEMORY_BYTES / DOR_PAGE_BYTES);
     if (queue->memory == NULL)
         return DOR_E_NO_MEMORY;
     for (size_t i = 0; i < WAKE_PUSH_ITEMS; i++)
@@ -32,42 +38,66 @@ wake_push_queue_fini(struct wake_push_queue *queue)
     base_condition_fini(&queue->changed);
 }
 
-/* Relaxed: who sees it a little late looks again soon, for the event or the lock tells him. */
-static unsigned
-count_of(const struct wake_push_queue *queue)
+static struct wake_push_item *
+item_locked(struct wake_push_queue *queue, unsigned i)
 {
-    return atomic_load_explicit(&queue->count, memory_order_relaxed);
+    return &queue->items[(queue->first + i) % WAKE_PUSH_ITEMS];
 }
 
-static void
-add_locked(struct wake_push_queue *queue, int difference)
+/* Say whether the first item is ready: true when it is that only now. */
+static bool
+look_locked(struct wake_push_queue *queue)
 {
-    unsigned count = count_of(queue) + (unsigned)difference;
-    atomic_store_explicit(&queue->count, count, memory_order_relaxed);
+    bool was = wake_push_is_ready(queue);
+    bool is = queue->count > 0 && item_locked(queue, 0)->state == WAKE_PUSH_READY;
+    atomic_store_explicit(&queue->ready, is, memory_order_relaxed);
+    return is && !was;
+}
+
+/* ------------------------------------------------------------------ filling */
+
+bool
+wake_push_is_full(struct wake_push_queue *queue)
+{
+    base_mutex_lock(&queue->lock);
+    bool full = queue->count == WAKE_PUSH_ITEMS;
+    base_mutex_unlock(&queue->lock);
+    return full;
 }
 
 struct wake_push_item *
 wake_push_begin(struct wake_push_queue *queue)
 {
     base_mutex_lock(&queue->lock);
-    while (count_of(queue) == WAKE_PUSH_ITEMS && !queue->closed)
+    while (queue->count == WAKE_PUSH_ITEMS && !queue->closed)
         base_condition_wait(&queue->changed, &queue->lock);
-    struct wake_push_item *item =
-        queue->closed ? NULL
-                      : &queue->items[(queue->first + count_of(queue)) % WAKE_PUSH_ITEMS];
+    struct wake_push_item *item = queue->closed ? NULL : item_locked(queue, queue->count);
+    if (item != NULL) {
+        item->state = WAKE_PUSH_READING;
+        queue->count++;
+    }
     base_mutex_unlock(&queue->lock);
     return item;
 }
 
 void
-wake_push_end(struct wake_push_queue *queue)
+wake_push_ask(struct wake_push_queue *queue, struct wake_push_item *item)
 {
     base_mutex_lock(&queue->lock);
-    bool was_empty = count_of(queue) == 0;
-    add_locked(queue, 1);
+    item->state = WAKE_PUSH_UNREAD;
+    base_mutex_unlock(&queue->lock);
+    base_condition_wake_all(&queue->changed);
+}
+
+void
+wake_push_end(struct wake_push_queue *queue, struct wake_push_item *item)
+{
+    base_mutex_lock(&queue->lock);
+    item->state = WAKE_PUSH_READY;
+    bool tell = look_locked(queue);
     base_mutex_unlock(&queue->lock);
     /* A full eventfd wakes as well. */
-    if (was_empty && write(queue->event, &(uint64_t){1}, sizeof(uint64_t)) < 0)
+    if (tell && write(queue->event, &(uint64_t){1}, sizeof(uint64_t)) < 0)
         return;
 }
 
@@ -75,21 +105,68 @@ bool
 wake_push_drain(struct wake_push_queue *queue)
 {
     base_mutex_lock(&queue->lock);
-    while (count_of(queue) > 0 && !queue->closed)
+    while (queue->count > 0 && !queue->closed)
         base_condition_wait(&queue->changed, &queue->lock);
     bool open = !queue->closed;
     base_mutex_unlock(&queue->lock);
     return open;
 }
 
+void
+wake_push_rest(struct wake_push_queue *queue)
+{
+    /* Only advice: otherwise it stays until the end. */
+    if (wake_push_drain(queue))
+        (void)madvise(queue->memory, MEMORY_BYTES, MADV_DONTNEED);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static struct wake_push_item *
+find_unread_locked(struct wake_push_queue *queue)
+{
+    for (unsigned i = 0; i < queue->count; i++)
+        if (item_locked(queue, i)->state == WAKE_PUSH_UNREAD)
+            return item_locked(queue, i);
+    return NULL;
+}
+
+struct wake_push_item *
+wake_push_take(struct wake_push_queue *queue, bool wait)
+{
+    base_mutex_lock(&queue->lock);
+    struct wake_push_item *item = find_unread_locked(queue);
+    while (item == NULL && wait && !queue->closed && !queue->dismissed) {
+        base_condition_wait(&queue->changed, &queue->lock);
+        item = find_unread_locked(queue);
+    }
+    if (queue->closed)
+        item = NULL;
+    if (item != NULL)
+        item->state = WAKE_PUSH_READING;
+    base_mutex_unlock(&queue->lock);
+    return item;
+}
+
+void
+wake_push_dismiss(struct wake_push_queue *queue)
+{
+    base_mutex_lock(&queue->lock);
+    queue->dismissed = true;
+    base_mutex_unlock(&queue->lock);
+    base_condition_wake_all(&queue->changed);
+}
+
+/* ------------------------------------------------------------------ taking */
+
 struct wake_push_item *
 wake_push_peek(struct wake_push_queue *queue)
 {
-    if (count_of(queue) == 0)
+    if (!wake_push_is_ready(queue))
         return NULL;
     /* The lock makes visible what was filled in. */
     base_mutex_lock(&queue->lock);
-    struct wake_push_item *item = &queue->items[queue->first];
+    struct wake_push_item *item = item_locked(queue, 0);
     base_mutex_unlock(&queue->lock);
     return item;
 }
@@ -99,7 +176,9 @@ wake_push_done(struct wake_push_queue *queue)
 {
     base_mutex_lock(&queue->lock);
     queue->first = (queue->first + 1) % WAKE_PUSH_ITEMS;
-    add_locked(queue, -1);
+    queue->count--;
+    /* Who empties is here already: nobody need tell him. */
+    (void)look_locked(queue);
     base_mutex_unlock(&queue->lock);
     base_condition_wake_all(&queue->changed);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * uffd_companion.c - the thread beside a client's handler: reads the working set and hands it over
- * in windows, fills the client up when that is wanted, and lets the snapshot learn which pages were
- * needed, once the client has been quiet for a while or is gone.
+ * uffd_companion.c - the thread beside a client's handler: hands the working set over, which it
+ * reads with the help of others that are there just for that, fills the client up when that is
+ * wanted, and lets the snapshot learn which pages were needed, once the client has been quiet for a
+ * while or is gone.
  */
+#include <sched.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -18,6 +20,9 @@
 #define SETTLED_NS (60 * NS_PER_S) /* who faults on for so long is no longer waking */
 #define ZERO_PAGES (WAKE_HUGE_BYTES / DOR_PAGE_BYTES)
 
+#define READERS_MAX   2
+#define READERS_PAGES (2 * WAKE_PUSH_PAGES)
+
 static bool
 is_wanted(const struct wake_client *client, uint64_t page)
 {
@@ -26,18 +31,72 @@ is_wanted(const struct wake_client *client, uint64_t page)
            !wake_state_is_removed(client->guest.state, page);
 }
 
+/* ------------------------------------------------------------------ reading */
+
+static void
+read_batch(struct wake_client *client, struct wake_push_item *item)
+{
+    struct wake_pooled *pooled = wake_pool_take(client->how->pool);
+    wake_pages_copy(
+        pooled->worker, client->snapshot, item->pages, (unsigned)item->count,
+        client->how->passing, item->bytes, item->contents);
+    wake_pool_put_back(client->how->pool, pooled);
+    wake_push_end(&client->queue, item);
+}
+
+/* A batch that waits to be read, if there is one. */
+static bool
+read_one(struct wake_client *client)
+{
+    struct wake_push_item *item = wake_push_take(&client->queue, false);
+    if (item != NULL)
+        read_batch(client, item);
+    return item != NULL;
+}
+
+/* The thread of a reader. */
+static void
+read_all(void *context)
+{
+    struct wake_client *client = context;
+    struct wake_push_item *item = NULL;
+    while ((item = wake_push_take(&client->queue, true)) != NULL)
+        read_batch(client, item);
+}
+
 /* ------------------------------------------------------------------ handing over */
+
+/*
+ * The next item to fill. While there is no room this thread reads what it asked for before; it
+ * holds no worker while it waits, for the handler, who makes room, may need one.
+ */
+static struct wake_push_item *
+begin(struct wake_client *client)
+{
+    while (wake_push_is_full(&client->queue) && read_one(client))
+        ;
+    return wake_push_begin(&client->queue);
+}
+
+/* Wait until all was taken; false when nobody takes anything any more. */
+static bool
+drain(struct wake_client *client)
+{
+    while (read_one(client))
+        ;
+    return wake_push_drain(&client->queue);
+}
 
 static bool
 hand_over(struct wake_client *client, enum wake_push_kind kind, uint64_t page, uint64_t count)
 {
-    struct wake_push_item *item = wake_push_begin(&client->queue);
+    struct wake_push_item *item = begin(client);
     if (item == NULL)
         return false;
     item->kind = kind;
     item->page = page;
     item->count = count;
-    wake_push_end(&client->queue);
+    wake_push_end(&client->queue, item);
     return true;
 }
 
@@ -49,51 +108,20 @@ struct batch {
     uint64_t pages[WAKE_PUSH_PAGES];
 };
 
-/*
- * Read COUNT pages and hand them over: 0, or why one could not be read. There is room for them
- * before they are read, for who waits for room must not hold a worker: the handler, who makes
- * room, needs one.
- */
-static int
-read_pages(struct wake_client *client, const uint64_t *pages, unsigned count, bool *ret_open)
-{
-    struct wake_window window;
-    struct wake_push_item *item = wake_push_begin(&client->queue);
-    *ret_open = item != NULL;
-    if (item == NULL)
-        return 0;
-    struct wake_pooled *pooled = wake_pool_take(client->how->pool);
-    wake_worker_set_passing(pooled->worker, client->how->passing);
-    int err = wake_pages_get(pooled->worker, client->snapshot, pages, count, &window);
-    for (unsigned i = 0; err == 0 && i < count; i++) {
-        item->pages[i] = pages[i];
-        item->is_zero[i] = window.pages[i] == NULL;
-        if (window.pages[i] != NULL)
-            memcpy(item->bytes + (size_t)i * DOR_PAGE_BYTES, window.pages[i], DOR_PAGE_BYTES);
-    }
-    if (err == 0)
-        wake_window_release(pooled->worker, &window);
-    wake_worker_set_passing(pooled->worker, false);
-    wake_pool_put_back(client->how->pool, pooled);
-    if (err == 0) {
-        item->kind = WAKE_PUSH_DATA;
-        item->count = count;
-        item->done = 0;
-        wake_push_end(&client->queue);
-    }
-    return err;
-}
-
-/* What is in the batch, after an error page by page; false when nobody takes them any more. */
+/* Ask for what is in the batch; false when nobody takes it any more. */
 static bool
 push_batch(struct batch *batch)
 {
-    struct wake_client *client = batch->client;
-    bool open = true;
-    int err = batch->count == 0 ? 0 : read_pages(client, batch->pages, batch->count, &open);
-    for (unsigned i = 0; err != 0 && i < batch->count && open; i++)
-        if (read_pages(client, &batch->pages[i], 1, &open) != 0 && batch->tell)
-            open = hand_over(client, WAKE_PUSH_LOST, batch->pages[i], 1);
+    struct wake_push_item *item = batch->count == 0 ? NULL : begin(batch->client);
+    bool open = batch->count == 0 || item != NULL;
+    if (item != NULL) {
+        item->kind = WAKE_PUSH_DATA;
+        item->tell = batch->tell;
+        item->count = batch->count;
+        item->done = 0;
+        memcpy(item->pages, batch->pages, batch->count * sizeof batch->pages[0]);
+        wake_push_ask(&batch->client->queue, item);
+    }
     batch->count = 0;
     return open;
 }
@@ -109,8 +137,7 @@ push_pages(
         if (!is_wanted(client, page))
             continue;
         if (mapping->page_bytes == WAKE_HUGE_BYTES) {
-            open =
-                hand_over(client, WAKE_PUSH_HUGE, page, 1) && wake_push_drain(&client->queue);
+            open = hand_over(client, WAKE_PUSH_HUGE, page, 1) && drain(client);
             continue;
         }
         batch->pages[batch->count++] = page;
@@ -140,18 +167,46 @@ push_run(struct batch *batch, const struct wake_run *run)
     return open;
 }
 
+/*
+ * Threads to read beside this one: with two or more the handler's copying is what takes longest.
+ * None where there is no core for it, or little to read.
+ */
+static unsigned
+count_readers(const struct wake_run *runs, size_t count)
+{
+    cpu_set_t cores;
+    uint64_t pages = 0;
+    for (size_t i = 0; i < count && pages < READERS_PAGES; i++)
+        pages += runs[i].page_count;
+    if (pages < READERS_PAGES || sched_getaffinity(0, sizeof cores, &cores) != 0)
+        return 0;
+    return (unsigned)base_min_u64((unsigned)CPU_COUNT(&cores) - 1, READERS_MAX);
+}
+
 static void
 push_working_set(struct wake_client *client)
 {
     const struct wake_run *runs = NULL;
+    struct base_thread readers[READERS_MAX];
+    unsigned reader_count = 0;
     size_t count = 0;
     struct batch batch = {.client = client};
     bool open = true;
     wake_snapshot_working_set(client->snapshot, &runs, &count);
+    unsigned wanted = count_readers(runs, count);
+    /* Who cannot be started is not missed: this thread reads as well. */
+    while (reader_count < wanted &&
+           base_thread_start(&readers[reader_count], "wake-reader", read_all, client) == 0)
+        reader_count++;
     for (size_t i = 0; i < count && open; i++)
         open = push_run(&batch, &runs[i]);
-    if (open)
-        (void)push_batch(&batch);
+    if (open && push_batch(&batch))
+        while (read_one(client))
+            ;
+    wake_push_dismiss(&client->queue);
+    for (unsigned i = 0; i < reader_count; i++)
+        base_thread_join(&readers[i]);
+    wake_push_rest(&client->queue);
 }
 
 /* The next run from AT on that is zero, or is not: its end. */
@@ -192,7 +247,7 @@ fill(struct wake_client *client)
     bool open = client->snapshot != NULL;
     for (size_t i = 0; i < mappings->count && open; i++)
         open = fill_mapping(&batch, &mappings->items[i]);
-    open = open && push_batch(&batch) && wake_push_drain(&client->queue);
+    open = open && push_batch(&batch) && drain(client);
     base_mutex_lock(&client->lock);
     client->filled = open && !client->unfilled;
     bool failed = !client->filled && !client->is_over;

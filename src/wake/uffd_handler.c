@@ -368,6 +368,15 @@ answer_all(struct wake_client *client, struct wake_pooled *pooled, uint64_t now_
     return gone;
 }
 
+static bool
+answer_due(struct wake_client *client, uint64_t now_ns)
+{
+    struct wake_pooled *pooled = wake_pool_take(client->how->pool);
+    bool gone = answer_all(client, pooled, now_ns);
+    wake_pool_put_back(client->how->pool, pooled);
+    return gone;
+}
+
 static void
 add_fault(struct wake_client *client, const struct uffd_msg *event)
 {
@@ -438,36 +447,77 @@ give_bytes(
     return given;
 }
 
+/* PAGE could not be read. */
+static enum wake_given
+push_lost(struct wake_client *client, struct wake_spot spot)
+{
+    enum wake_given given = WAKE_GIVEN;
+    if (!poison(client, spot, &given))
+        return WAKE_NOT_POSSIBLE;
+    if (given == WAKE_GIVEN)
+        log_loss(client, spot.page, "sigbus");
+    return given;
+}
+
+/* How many pages of a batch from AT on follow each other, are alike and wanted: at most MOST. */
+static uint64_t
+run_of(
+    const struct wake_client *client, const struct wake_push_item *item, struct wake_spot spot,
+    uint64_t at, uint64_t most)
+{
+    uint64_t mapping_end = (spot.mapping->offset + spot.mapping->size_bytes) / DOR_PAGE_BYTES;
+    uint64_t run = 0;
+    while (run < most && at + run < item->count && item->pages[at + run] == spot.page + run &&
+           spot.page + run < mapping_end && item->contents[at + run] == item->contents[at] &&
+           is_wanted(client, spot.page + run))
+        run++;
+    return run;
+}
+
+static enum wake_given
+push_run(
+    struct wake_client *client, struct wake_spot spot, const struct wake_push_item *item,
+    uint64_t at, uint64_t run)
+{
+    switch (item->contents[at]) {
+    case WAKE_CONTENT_BYTES:
+        return give_bytes(client, spot, run, item->bytes + at * DOR_PAGE_BYTES);
+    case WAKE_CONTENT_ZERO:
+        return give_zeros(client, spot, run);
+    case WAKE_CONTENT_LOST:
+    default:
+        return item->tell ? push_lost(client, spot) : WAKE_GIVEN;
+    }
+}
+
 /*
- * The next wanted pages of a batch that follow each other, at most 64 KiB: a fault that comes
- * meanwhile does not wait for more. What was removed since they were read is not wanted.
+ * The next wanted pages of a batch, at most 64 KiB: a fault that comes meanwhile does not wait for
+ * more. What was removed since they were read is not wanted.
  */
 static enum wake_given
-push_data(const struct wake_client *client, struct wake_push_item *item)
+push_data(struct wake_client *client, struct wake_push_item *item)
 {
-    struct wake_spot spot = {0};
-    uint64_t at = item->done;
-    uint64_t run = 0;
-    while (at < item->count && !is_wanted(client, item->pages[at]))
-        at++;
-    item->done = at;
-    if (at == item->count)
-        return WAKE_GIVEN;
-    if (!wake_guest_find_page(&client->guest, item->pages[at], &spot)) {
-        item->done++;
-        return WAKE_GIVEN;
-    }
-    uint64_t mapping_end = (spot.mapping->offset + spot.mapping->size_bytes) / DOR_PAGE_BYTES;
-    while (run < PUSH_PAGES && at + run < item->count &&
-           item->pages[at + run] == spot.page + run && spot.page + run < mapping_end &&
-           item->is_zero[at + run] == item->is_zero[at] && is_wanted(client, spot.page + run))
-        run++;
-    enum wake_given given =
-        item->is_zero[at] ? give_zeros(client, spot, run)
-                          : give_bytes(client, spot, run, item->bytes + at * DOR_PAGE_BYTES);
-    if (given == WAKE_GIVEN || given == WAKE_NOT_POSSIBLE)
+    enum wake_given given = WAKE_GIVEN;
+    uint64_t most = PUSH_PAGES;
+    bool possible = true;
+    while (most > 0 && item->done < item->count) {
+        struct wake_spot spot = {0};
+        uint64_t at = item->done;
+        if (!is_wanted(client, item->pages[at]) ||
+            !wake_guest_find_page(&client->guest, item->pages[at], &spot)) {
+            item->done++;
+            continue;
+        }
+        uint64_t run =
+            run_of(client, item, spot, at, item->contents[at] == WAKE_CONTENT_LOST ? 1 : most);
+        given = push_run(client, spot, item, at, run);
+        if (given != WAKE_GIVEN && given != WAKE_NOT_POSSIBLE)
+            return given;
+        possible = possible && given == WAKE_GIVEN;
         item->done += run;
-    return given;
+        most -= run;
+    }
+    return possible ? WAKE_GIVEN : WAKE_NOT_POSSIBLE;
 }
 
 static enum wake_given
@@ -490,38 +540,22 @@ push_zeros(const struct wake_client *client, const struct wake_push_item *item)
 }
 
 static enum wake_given
-push_huge(
-    struct wake_client *client, struct wake_pooled *pooled, const struct wake_push_item *item)
+push_huge(struct wake_client *client, const struct wake_push_item *item)
 {
     struct wake_spot spot;
     enum wake_given given = WAKE_GIVEN;
     if (!wake_guest_find_page(&client->guest, item->page, &spot) ||
         !is_wanted(client, item->page))
         return WAKE_GIVEN;
-    if (read_and_give_huge(client, pooled, spot, &client->how->counters->pushed, &given) != 0 &&
-        !poison(client, spot, &given))
-        return WAKE_NOT_POSSIBLE;
-    return given;
+    struct wake_pooled *pooled = wake_pool_take(client->how->pool);
+    int err = read_and_give_huge(client, pooled, spot, &client->how->counters->pushed, &given);
+    wake_pool_put_back(client->how->pool, pooled);
+    return err != 0 && !poison(client, spot, &given) ? WAKE_NOT_POSSIBLE : given;
 }
 
-static enum wake_given
-push_lost(struct wake_client *client, const struct wake_push_item *item)
-{
-    struct wake_spot spot;
-    enum wake_given given = WAKE_GIVEN;
-    if (!wake_guest_find_page(&client->guest, item->page, &spot) ||
-        !is_wanted(client, item->page))
-        return WAKE_GIVEN;
-    if (!poison(client, spot, &given))
-        return WAKE_NOT_POSSIBLE;
-    if (given == WAKE_GIVEN)
-        log_loss(client, item->page, "sigbus");
-    return given;
-}
-
-/* One item of the queue, if there is one; true when the client is gone. */
+/* Some of the queue's next item, if there is one; true when the client is gone. */
 static bool
-push_next(struct wake_client *client, struct wake_pooled *pooled)
+push_next(struct wake_client *client)
 {
     struct wake_push_item *item = wake_push_peek(&client->queue);
     enum wake_given given = WAKE_GIVEN;
@@ -535,10 +569,7 @@ push_next(struct wake_client *client, struct wake_pooled *pooled)
         given = push_zeros(client, item);
         break;
     case WAKE_PUSH_HUGE:
-        given = push_huge(client, pooled, item);
-        break;
-    case WAKE_PUSH_LOST:
-        given = push_lost(client, item);
+        given = push_huge(client, item);
         break;
     }
     if (given == WAKE_AGAIN || given == WAKE_FULL) {
@@ -565,7 +596,7 @@ pause_ns(const struct wake_client *client, uint64_t now_ns)
     /* Relaxed: a queue that is filled from now on writes to the event. */
     if (client->put_off_ns > 0)
         return client->put_off_ns;
-    if (atomic_load_explicit(&client->queue.count, memory_order_relaxed) > 0)
+    if (wake_push_is_ready(&client->queue))
         return 0;
     for (size_t i = 0; i < client->fault_count; i++)
         until_ns = base_min_u64(until_ns, client->faults[i].not_before_ns);
@@ -585,6 +616,9 @@ static bool
 wait(struct wake_client *client, uint64_t now_ns)
 {
     uint64_t pause = pause_ns(client, now_ns);
+    /* Events are read either way; that somebody hung up is heard when nothing is left to push. */
+    if (pause == 0 && wake_push_is_ready(&client->queue))
+        return false;
     struct timespec timeout = {
         .tv_sec = (time_t)(pause / 1000000000), .tv_nsec = (long)(pause % 1000000000)};
     struct pollfd polls[] = {
@@ -629,14 +663,9 @@ work(struct wake_client *client, uint64_t now_ns)
 {
     client->put_off_ns = 0;
     read_events(client);
-    bool has_faults = client->fault_count > 0;
-    if (!has_faults && atomic_load_explicit(&client->queue.count, memory_order_relaxed) == 0)
-        return false;
-    struct wake_pooled *pooled = wake_pool_take(client->how->pool);
-    bool gone = has_faults && answer_all(client, pooled, now_ns);
+    bool gone = client->fault_count > 0 && answer_due(client, now_ns);
     if (!gone && client->put_off_ns == 0)
-        gone = push_next(client, pooled);
-    wake_pool_put_back(client->how->pool, pooled);
+        gone = push_next(client);
     if (client->overflow && client->fault_count == 0) {
         client->overflow = false;
         wake_guest_wake_all(&client->guest);

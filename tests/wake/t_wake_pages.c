@@ -161,29 +161,46 @@ test_all_held(void)
     dor_wake_server_close(server);
 }
 
-static void
-test_passing(void)
+/* Copies of COUNT pages at random, over all of IMAGE. */
+static bool
+copies_are(
+    struct wake_worker *worker, struct wake_snapshot *snapshot, const struct image *image,
+    unsigned count, bool passing)
 {
-    struct dor_wake_server *server = open_server("store", 64 * MIB);
+    static uint8_t bytes[WAKE_COPY_PAGES][DOR_PAGE_BYTES];
+    enum wake_content contents[WAKE_COPY_PAGES];
+    uint64_t pages[WAKE_COPY_PAGES];
+    bool same = true;
+    for (unsigned turn = 0; turn < 2 * PAGES / count && same; turn++) {
+        for (unsigned i = 0; i < count; i++)
+            pages[i] = base_random_below(&rng, PAGES);
+        wake_pages_copy(worker, snapshot, pages, count, passing, bytes[0], contents);
+        for (unsigned i = 0; i < count && same; i++)
+            same = contents[i] != WAKE_CONTENT_LOST &&
+                   page_is(
+                       contents[i] == WAKE_CONTENT_ZERO ? NULL : bytes[i],
+                       image_page(image, pages[i]));
+    }
+    return same;
+}
+
+static void
+test_copies(uint64_t cache_bytes)
+{
+    struct dor_wake_server *server = open_server("store", cache_bytes);
     struct wake_snapshot *snapshot = open_snapshot(server, "second");
     struct wake_worker *worker = new_worker(server);
-    struct wake_window window;
-    wake_worker_set_passing(worker, true);
-    ok(windows_are(worker, snapshot, &second_image, 16, &rng), "pages that pass the cache by");
+    ok(copies_are(worker, snapshot, &second_image, WAKE_COPY_PAGES, true),
+       "copies that pass the cache by");
     is_int(stat_of(server).cache_used_bytes, 0, "are not in it");
-    wake_worker_set_passing(worker, false);
-    for (uint64_t at = 0; at < 100; at++)
-        if (wake_window_get(worker, snapshot, at, 1, &window) == 0)
-            wake_window_release(worker, &window);
+    ok(stat_of(server).bypasses > 0, "and are counted");
+    ok(copies_are(worker, snapshot, &second_image, 100, false), "others");
     uint64_t used = stat_of(server).cache_used_bytes;
     uint64_t hits = stat_of(server).hits;
-    wake_worker_set_passing(worker, true);
-    for (uint64_t at = 0; at < 100; at++)
-        if (wake_window_get(worker, snapshot, at, 1, &window) == 0)
-            wake_window_release(worker, &window);
-    ok(used > 0 && stat_of(server).cache_used_bytes == used, "others are");
-    ok(stat_of(server).hits > hits, "and are found by those that pass");
-    is_int(wake_snapshot_references(snapshot), 1, "one refers to the snapshot");
+    ok(used > 0, "are");
+    ok(copies_are(worker, snapshot, &second_image, 7, true), "copies from a warm cache");
+    ok(stat_of(server).hits > hits, "find pages there");
+    is_int(stat_of(server).cache_used_bytes, used, "and leave it as it is");
     wake_worker_free(worker);
     wake_snapshot_close(snapshot);
     dor_wake_server_close(server);
@@ -198,6 +215,8 @@ test_no_allocation(void)
     base_fault_arm(FAULT_ALLOC, 1, 0);
     ok(windows_are(worker, snapshot, &second_image, 16, &rng), "windows");
     ok(!base_fault_fired(), "are got without an allocation");
+    ok(copies_are(worker, snapshot, &second_image, WAKE_COPY_PAGES, true), "and so are");
+    ok(!base_fault_fired(), "copies");
     base_fault_arm(FAULT_NONE, 0, 0);
     wake_worker_free(worker);
     wake_snapshot_close(snapshot);
@@ -305,6 +324,34 @@ spoil_segments(const char *folder)
     closedir(dir);
 }
 
+/* Of many pages copied at once, only those that are damaged are lost. */
+static void
+test_damaged_copies(struct wake_worker *worker, struct wake_snapshot *snapshot, bool passing)
+{
+    static uint8_t bytes[WAKE_COPY_PAGES][DOR_PAGE_BYTES];
+    enum wake_content contents[WAKE_COPY_PAGES];
+    uint64_t pages[WAKE_COPY_PAGES];
+    struct wake_window window;
+    unsigned wrong = 0;
+    unsigned lost = 0;
+    for (uint64_t at = 0; at + WAKE_COPY_PAGES <= PAGES; at += WAKE_COPY_PAGES) {
+        for (unsigned i = 0; i < WAKE_COPY_PAGES; i++)
+            pages[i] = at + i;
+        wake_pages_copy(worker, snapshot, pages, WAKE_COPY_PAGES, passing, bytes[0], contents);
+        for (unsigned i = 0; i < WAKE_COPY_PAGES; i++) {
+            bool readable = wake_window_get(worker, snapshot, at + i, 1, &window) == 0;
+            if (readable)
+                wake_window_release(worker, &window);
+            lost += contents[i] == WAKE_CONTENT_LOST;
+            wrong += (contents[i] == WAKE_CONTENT_LOST) == readable;
+            wrong += contents[i] == WAKE_CONTENT_BYTES &&
+                     !page_is(bytes[i], image_page(&first_image, at + i));
+        }
+    }
+    is_int(wrong, 0, "copies%s: lost is what cannot be read", passing ? " in passing" : "");
+    ok(lost > 100, "and some are");
+}
+
 static void
 test_damage(void)
 {
@@ -329,6 +376,8 @@ test_damage(void)
     is_int(wrong, 0, "in a damaged store a page is right or an error");
     ok(failed > 100, "there are errors");
     is_int(stat_of(server).failures, failed, "they are counted");
+    test_damaged_copies(worker, snapshot, true);
+    test_damaged_copies(worker, snapshot, false);
     wake_worker_free(worker);
     wake_snapshot_close(snapshot);
     dor_wake_server_close(server);
@@ -384,7 +433,8 @@ main(void)
     test_windows(MIB);
     test_sharing();
     test_all_held();
-    test_passing();
+    test_copies(64 * MIB);
+    test_copies(MIB);
     test_no_allocation();
     test_threads(64 * MIB);
     test_threads(MIB);
