@@ -193,15 +193,23 @@ start_plain(struct region *region, const struct image *image, uint64_t core)
     answer_plainly(region, image);
 }
 
+/* How many of PAGES follow each other from I on, at most a window. */
+static size_t
+run_at(const struct pages *pages, size_t i)
+{
+    size_t run = 1;
+    while (run < WINDOW && i + run < pages->count &&
+           pages->items[i + run] == pages->items[i] + run)
+        run++;
+    return run;
+}
+
 /* Copy PAGES in, by windows where they follow each other. */
 static void
 copy_all(const struct region *region, const struct image *image, const struct pages *pages)
 {
     for (size_t i = 0; i < pages->count;) {
-        uint64_t run = 1;
-        while (run < WINDOW && i + run < pages->count &&
-               pages->items[i + run] == pages->items[i] + run)
-            run++;
+        size_t run = run_at(pages, i);
         copy_in(region, image, pages->items[i], run);
         i += run;
     }
@@ -321,19 +329,22 @@ working_set_of(const char *store, const char *name)
     return pages;
 }
 
-/* Wait until all of PAGES are in REGION. The last one comes last, so it is looked for first. */
+/* Wait until all of PAGES are in REGION, looked at in their order, a run by one call. */
 static void
 await_all(const struct region *region, const struct pages *pages)
 {
-    unsigned char is_there = 0;
-    for (size_t i = pages->count; i > 0;) {
-        uint8_t *page = region->bytes + pages->items[i - 1] * BENCH_PAGE_BYTES;
-        if (mincore(page, BENCH_PAGE_BYTES, &is_there) != 0)
+    unsigned char are_there[WINDOW];
+    for (size_t i = 0; i < pages->count;) {
+        size_t run = run_at(pages, i);
+        uint8_t *first = region->bytes + pages->items[i] * BENCH_PAGE_BYTES;
+        if (mincore(first, run * BENCH_PAGE_BYTES, are_there) != 0)
             bench_die("mincore failed");
-        if (is_there & 1)
-            i--;
-        else
-            usleep(200);
+        size_t there = 0;
+        while (there < run && (are_there[there] & 1) != 0)
+            there++;
+        i += there;
+        if (there < run)
+            usleep(100);
     }
 }
 
