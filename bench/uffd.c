@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "harness.h"
+#include "sandbox.h"
 #include "wake/pages.h"
 
 #include <fcntl.h>
@@ -31,9 +32,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,15 +40,6 @@ enum { BLOCK = 64, WINDOW = 16 };
 struct image {
     const uint8_t *bytes;
     size_t size_bytes;
-};
-
-/* A sandbox's memory; SOCKET or PLAIN says who fills it. */
-struct region {
-    int uffd;
-    uint8_t *bytes;
-    size_t size_bytes;
-    int socket;
-    pid_t plain;
 };
 
 /* Pages in the order in which they are touched. */
@@ -80,80 +69,10 @@ open_image(const char *path)
     return image;
 }
 
-static struct region
-new_region(const struct image *image)
-{
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
-    struct region region = {.size_bytes = image->size_bytes, .socket = -1};
-    region.bytes = mmap(
-        NULL, region.size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    region.uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    if (region.bytes == MAP_FAILED || region.uffd < 0)
-        bench_die("no userfaultfd here");
-    struct uffdio_register range = {
-        .range = {(uintptr_t)region.bytes, region.size_bytes},
-        .mode = UFFDIO_REGISTER_MODE_MISSING};
-    if (madvise(region.bytes, region.size_bytes, MADV_NOHUGEPAGE) != 0 ||
-        ioctl(region.uffd, UFFDIO_API, &api) != 0 ||
-        ioctl(region.uffd, UFFDIO_REGISTER, &range) != 0)
-        bench_die("the region cannot be registered");
-    return region;
-}
-
-static void
-end_region(struct region *region)
-{
-    munmap(region->bytes, region->size_bytes);
-    if (region->plain > 0) {
-        kill(region->plain, SIGKILL);
-        waitpid(region->plain, NULL, 0);
-    }
-    if (region->socket >= 0)
-        close(region->socket);
-    close(region->uffd);
-}
-
-/* ------------------------------------------------------------------ ours */
-
-static void
-connect_to(struct region *region, const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    region->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (region->socket < 0 ||
-        connect(region->socket, (struct sockaddr *)&address, sizeof address) != 0)
-        bench_die("%s: nobody listens", path);
-}
-
-static void
-hand_over(const struct region *region)
-{
-    char text[256];
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
-    int size = snprintf(
-        text, sizeof text,
-        "[{\"base_host_virt_addr\": %llu, \"size\": %zu, \"offset\": 0, \"page_size\": %d}]",
-        (unsigned long long)(uintptr_t)region->bytes, region->size_bytes, BENCH_PAGE_BYTES);
-    struct iovec bytes = {text, (size_t)size};
-    struct msghdr message = {
-        .msg_iov = &bytes,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof control};
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(rights), &region->uffd, sizeof(int));
-    if (sendmsg(region->socket, &message, 0) != size)
-        bench_die("the handshake cannot be sent");
-}
-
 /* ------------------------------------------------------------------ plain */
 
 static void
-copy_in(const struct region *region, const struct image *image, uint64_t page, uint64_t count)
+copy_in(const struct sandbox *region, const struct image *image, uint64_t page, uint64_t count)
 {
     struct uffdio_copy copy = {
         .dst = (uintptr_t)region->bytes + page * BENCH_PAGE_BYTES,
@@ -164,7 +83,7 @@ copy_in(const struct region *region, const struct image *image, uint64_t page, u
 }
 
 static _Noreturn void
-answer_plainly(const struct region *region, const struct image *image)
+answer_plainly(const struct sandbox *region, const struct image *image)
 {
     struct uffd_msg events[BLOCK];
     struct pollfd uffd = {.fd = region->uffd, .events = POLLIN};
@@ -182,12 +101,12 @@ answer_plainly(const struct region *region, const struct image *image)
 }
 
 /* Start the process that answers REGION's faults from IMAGE. */
-static void
-start_plain(struct region *region, const struct image *image, uint64_t core)
+static pid_t
+start_plain(const struct sandbox *region, const struct image *image, uint64_t core)
 {
-    region->plain = fork();
-    if (region->plain != 0)
-        return;
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     pin(core);
     answer_plainly(region, image);
@@ -206,7 +125,7 @@ run_at(const struct pages *pages, size_t i)
 
 /* Copy PAGES in, by windows where they follow each other. */
 static void
-copy_all(const struct region *region, const struct image *image, const struct pages *pages)
+copy_all(const struct sandbox *region, const struct image *image, const struct pages *pages)
 {
     for (size_t i = 0; i < pages->count;) {
         size_t run = run_at(pages, i);
@@ -218,7 +137,7 @@ copy_all(const struct region *region, const struct image *image, const struct pa
 /* ------------------------------------------------------------------ touching */
 
 static void
-touch(const struct region *region, const uint64_t *pages, size_t count, uint64_t *ret_ns)
+touch(const struct sandbox *region, const uint64_t *pages, size_t count, uint64_t *ret_ns)
 {
     for (size_t i = 0; i < count; i++) {
         const volatile uint8_t *page = region->bytes + pages[i] * BENCH_PAGE_BYTES;
@@ -230,7 +149,8 @@ touch(const struct region *region, const uint64_t *pages, size_t count, uint64_t
 
 static void
 compare(
-    const struct region *region, const struct image *image, const uint64_t *pages, size_t count)
+    const struct sandbox *region, const struct image *image, const uint64_t *pages,
+    size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         size_t at = pages[i] * BENCH_PAGE_BYTES;
@@ -279,17 +199,17 @@ measure_faults(char **words)
     if (ours_ns == NULL || plain_ns == NULL)
         bench_die("no memory");
     pin(bench_number(words[4]));
-    struct region first = new_region(&image);
-    connect_to(&first, words[0]);
-    hand_over(&first);
+    struct sandbox first = sandbox_new(image.size_bytes);
+    sandbox_connect(&first, words[0]);
+    sandbox_hand_over(&first);
     touch(&first, pages.items, pages.count, ours_ns);
     compare(&first, &image, pages.items, pages.count);
-    end_region(&first);
-    struct region ours = new_region(&image);
-    struct region plain = new_region(&image);
-    connect_to(&ours, words[0]);
-    hand_over(&ours);
-    start_plain(&plain, &image, bench_number(words[5]));
+    sandbox_end(&first);
+    struct sandbox ours = sandbox_new(image.size_bytes);
+    struct sandbox plain = sandbox_new(image.size_bytes);
+    sandbox_connect(&ours, words[0]);
+    sandbox_hand_over(&ours);
+    pid_t plainly = start_plain(&plain, &image, bench_number(words[5]));
     for (size_t at = 0; at < pages.count; at += BLOCK) {
         size_t count = pages.count - at < BLOCK ? pages.count - at : BLOCK;
         touch(&plain, pages.items + at, count, plain_ns + at);
@@ -297,8 +217,10 @@ measure_faults(char **words)
         compare(&plain, &image, pages.items + at, count);
         compare(&ours, &image, pages.items + at, count);
     }
-    end_region(&ours);
-    end_region(&plain);
+    sandbox_end(&ours);
+    sandbox_end(&plain);
+    kill(plainly, SIGKILL);
+    waitpid(plainly, NULL, 0);
     printf("{\"pages\": %zu", pages.count);
     print_times("ours", ours_ns, pages.count);
     print_times("peer", plain_ns, pages.count);
@@ -331,7 +253,7 @@ working_set_of(const char *store, const char *name)
 
 /* Wait until all of PAGES are in REGION, looked at in their order, a run by one call. */
 static void
-await_all(const struct region *region, const struct pages *pages)
+await_all(const struct sandbox *region, const struct pages *pages)
 {
     unsigned char are_there[WINDOW];
     for (size_t i = 0; i < pages->count;) {
@@ -357,23 +279,23 @@ measure_push(char **words)
     if (times == NULL || pages.count == 0)
         bench_die("no working set");
     pin(bench_number(words[4]));
-    struct region plain = new_region(&image);
+    struct sandbox plain = sandbox_new(image.size_bytes);
     uint64_t begin = base_clock_monotonic_ns();
     copy_all(&plain, &image, &pages);
     uint64_t plain_ns = base_clock_monotonic_ns() - begin;
     compare(&plain, &image, pages.items, pages.count);
-    end_region(&plain);
-    struct region ours = new_region(&image);
-    connect_to(&ours, words[0]);
+    sandbox_end(&plain);
+    struct sandbox ours = sandbox_new(image.size_bytes);
+    sandbox_connect(&ours, words[0]);
     begin = base_clock_monotonic_ns();
-    hand_over(&ours);
+    sandbox_hand_over(&ours);
     if (strcmp(words[5], "wait") == 0)
         await_all(&ours, &pages);
     else
         touch(&ours, pages.items, pages.count, times);
     uint64_t ours_ns = base_clock_monotonic_ns() - begin;
     compare(&ours, &image, pages.items, pages.count);
-    end_region(&ours);
+    sandbox_end(&ours);
     printf(
         "{\"pages\": %zu, \"ours_ns\": %llu, \"peer_ns\": %llu}\n", pages.count,
         (unsigned long long)ours_ns, (unsigned long long)plain_ns);
