@@ -21,7 +21,6 @@
 #include "sandbox.h"
 #include "wake/pages.h"
 
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
