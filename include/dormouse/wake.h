@@ -126,6 +126,12 @@ struct dor_mount_options {
      * shared and writes to it changes what others see, until the kernel tries to write it back.
      */
     bool trust_writers;
+    /*
+     * Who opens a memory file is a guest that begins now, with nothing of it in the page cache: its
+     * working set is given at once, and the kernel reads no page that was not asked for. Copying
+     * files is slow then.
+     */
+    bool one_guest;
     unsigned thread_count; /* that serve; 0 = chosen by the machine */
 };
 

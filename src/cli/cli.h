@@ -58,7 +58,7 @@ struct cli_values {
     uint64_t timeout_ns; /* CLI_NOT_GIVEN when it was not given */
     bool copy, postcopy, resume, no_fill;
 
-    bool background, allow_other, trust_writers;
+    bool background, allow_other, trust_writers, huge_pages;
 
     const char *process, *format, *pages_file, *map_file, *profiles, *vmlinux;
 

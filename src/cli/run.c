@@ -31,14 +31,16 @@ enum { POLL_MS = 200, STOP_MS = 5000, NO_PROGRAM = 127 };
 /* In the child, where only calls are allowed that need no lock. */
 static _Noreturn void
 become_qemu(
-    const struct cli_run_command *command, const struct cli_run_files *files, int qmp_fd,
-    pid_t parent)
+    const struct cli_run_command *command, const struct cli_run_files *files, bool huge_pages,
+    int qmp_fd, pid_t parent)
 {
     static const char words[] =
         "dormouse: cannot start QEMU; is it installed? --qemu names it\n";
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() != parent)
         _exit(EXIT_FAILURE);
+    if (!huge_pages)
+        cli_run_drop_advice(files->memory_bytes, cli_run_wants_setuid(command));
     if (fcntl(files->memory_fd, F_SETFD, 0) == 0 && fcntl(qmp_fd, F_SETFD, 0) == 0)
         execvp(command->words[0], command->words);
     (void)!write(STDERR_FILENO, words, sizeof words - 1);
@@ -57,7 +59,7 @@ start(
     pid_t parent = getpid();
     pid_t child = rc == 0 ? fork() : -1;
     if (child == 0)
-        become_qemu(&command, files, ends[1], parent);
+        become_qemu(&command, files, cli->values.huge_pages, ends[1], parent);
     if (rc == 0 && child < 0)
         rc = dor_fail_errno(errno, "cannot start %s", command.words[0]);
     cli_run_command_fini(&command);

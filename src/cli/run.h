@@ -42,4 +42,12 @@ DOR_MUST_CHECK int cli_run_command_make(
     struct cli_run_command *command);
 void cli_run_command_fini(struct cli_run_command *command);
 
+/* Whether COMMAND may have QEMU start a setuid program. */
+bool cli_run_wants_setuid(const struct cli_run_command *command);
+/*
+ * In QEMU's process, before it is QEMU: have it not ask for huge pages for MEMORY_BYTES of memory.
+ * Without rights this forbids setuid programs, and is left out if it needs SETUID. Takes no lock.
+ */
+void cli_run_drop_advice(uint64_t memory_bytes, bool setuid);
+
 #endif

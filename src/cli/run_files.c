@@ -148,8 +148,8 @@ open_own_mount(const struct cli *cli, const char *path, struct cli_run_files *fi
 {
     const char *store = NULL;
     const struct dor_wake_options wake = {.cache_bytes = cli->values.cache_bytes};
-    /* The only one to map its files is the QEMU that run starts, privately. */
-    const struct dor_mount_options options = {.trust_writers = true};
+    /* The only one to map its files is the QEMU that run starts next, privately. */
+    const struct dor_mount_options options = {.trust_writers = true, .one_guest = true};
     int rc = cli_store_directory(cli, &store);
     if (rc == 0)
         rc = dor_wake_server_open(store, &wake, &files->server);

@@ -742,7 +742,7 @@ op_symlink(fuse_req_t request, const char *target, fuse_ino_t parent, const char
 static void
 op_init(void *userdata, struct fuse_conn_info *connection)
 {
-    (void)userdata;
+    const struct dor_mount *mount = userdata;
     /* Nothing changes, so nothing is to be looked at again; and there is no data to be spliced. */
     const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
                               FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
@@ -753,6 +753,8 @@ op_init(void *userdata, struct fuse_conn_info *connection)
     connection->max_read = MOUNT_READ_BYTES_MAX;
     connection->max_write = MOUNT_READ_BYTES_MAX;
     connection->max_background = REQUESTS_MAX;
+    if (mount->options.one_guest)
+        connection->max_readahead = 0;
 }
 
 const struct fuse_lowlevel_ops wake_mount_ops = {

@@ -5,18 +5,21 @@
  *
  * A wake begins with the first handle of a memory file and ends with the last, or when no read
  * has come for a while. While the page cache has what is needed, no read comes and nothing is
- * pushed; the first read starts the pusher, a thread beside the workers.
+ * pushed; the first read starts the pusher, a thread beside the workers. In a mount of one guest
+ * the page cache is known to be empty, so there the pusher starts at once.
  *
  *     opened ---> ARMED --first read--> push the working set      (thread)
  *            \--> RECORDING --quiet, or the last handle closed--> learn   (thread)
  *
- * What is learnt are reads, which are more than what was touched: the kernel reads ahead. A wake
+ * What is learnt are reads, which are more than what was touched where the kernel reads ahead,
+ * which in a mount of one guest it does not. A wake
  * teaches nothing when it was a copy of the file rather than a guest, or when the page cache was
  * warm, so that what was needed was not all asked for.
  */
 #include "wake/mount_priv.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -48,8 +51,15 @@ wake_mount_push_opened(struct dor_mount *mount, struct mount_snapshot *snapshot)
         atomic_store(&snapshot->read_pages, 0);
         atomic_store(&snapshot->last_read_ns, now);
         /* Without memory for it nothing is learnt from this wake. */
-        if (wake_recorder_new(snapshot->wake, &snapshot->recorder) == 0)
+        if (wake_recorder_new(snapshot->wake, &snapshot->recorder) == 0) {
+            if (mount->options.one_guest)
+                wake_recorder_set_exact(snapshot->recorder);
             atomic_store(&snapshot->recording, true);
+        }
+    }
+    if (mount->options.one_guest && atomic_exchange(&snapshot->armed, false)) {
+        snapshot->push_wanted = true;
+        base_condition_wake_all(&mount->push.wake);
     }
     base_mutex_unlock(&mount->lock);
 }
@@ -142,11 +152,23 @@ store_stretch(
         &bytes, 0);
 }
 
-/* False when there is nothing more to be done. */
+static int
+compare_pages(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left;
+    uint64_t b = *(const uint64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/*
+ * False when there is nothing more to be done. Within a batch the order of need gives way to that
+ * of the file: fewer and longer stretches.
+ */
 static bool
 push_batch(struct dor_mount *mount, const struct mount_snapshot *snapshot, struct batch *batch)
 {
     struct wake_window window;
+    qsort(batch->pages, batch->count, sizeof *batch->pages, compare_pages);
     int error =
         wake_pages_get(mount->push.pages, snapshot->wake, batch->pages, batch->count, &window);
     if (error != 0)
@@ -187,11 +209,13 @@ push(struct dor_mount *mount, struct mount_snapshot *snapshot)
 
 /* Whether the first read was of what earlier wakes began with: then the page cache was empty. */
 static bool
-began_cold(const struct mount_snapshot *snapshot)
+began_cold(const struct dor_mount *mount, const struct mount_snapshot *snapshot)
 {
     const struct wake_run *runs;
     size_t run_count;
     uint64_t page = atomic_load(&snapshot->first_read_page);
+    if (mount->options.one_guest)
+        return true;
     wake_snapshot_working_set(snapshot->wake, &runs, &run_count);
     if (run_count == 0)
         return true;
@@ -203,7 +227,7 @@ began_cold(const struct mount_snapshot *snapshot)
 }
 
 static void
-learn(struct mount_snapshot *snapshot)
+learn(const struct dor_mount *mount, struct mount_snapshot *snapshot)
 {
     uint64_t read_pages = atomic_load(&snapshot->read_pages);
     /* The recorder is gone when the wake has ended before this thread had the pages open. */
@@ -211,7 +235,7 @@ learn(struct mount_snapshot *snapshot)
         return;
     /* Whoever reads more than half of it copies it. */
     if (read_pages > 0 && read_pages <= wake_snapshot_page_count(snapshot->wake) / 2 &&
-        began_cold(snapshot))
+        began_cold(mount, snapshot))
         wake_snapshot_learn(snapshot->wake, snapshot->recorder);
 }
 
@@ -292,7 +316,7 @@ do_job(struct dor_mount *mount, struct mount_snapshot *snapshot, enum job job)
     if (open && job == JOB_PUSH)
         push_now(mount, snapshot);
     else if (open)
-        learn(snapshot);
+        learn(mount, snapshot);
     if (job != JOB_PUSH) {
         base_mutex_lock(&mount->lock);
         snapshot->learning = false;

@@ -130,6 +130,40 @@ def test_one():
     ok(not any("dormouse" in line and str(work) in line for line in open("/proc/mounts")), "and leaves no mount")
 
 
+def filters_of(process_id):
+    """How many filters of system calls a process has."""
+    for line in open(f"/proc/{process_id}/status"):
+        if line.startswith("Seccomp_filters:"):
+            return int(line.split()[1])
+    return None
+
+
+def test_advice():
+    """What a guest needed is learnt alone, and QEMU's advice to the kernel is kept back unless it is wanted."""
+    if filters_of("self") is None:
+        skip("the kernel does not tell of filters", "QEMU's advice")
+        return
+    for options, more in (((), 1), (("--huge-pages",), 0)):
+        clone = Clone(IMAGES[0], IMAGES[0], 0, *options)
+        clone.wait()
+        process = clone.process.pid
+        qemu = int(pathlib.Path(f"/proc/{process}/task/{process}/children").read_text())
+        is_(filters_of(qemu), filters_of("self") + more, f"filters of QEMU {' '.join(options)}")
+        clone.end()
+
+
+def test_learnt():
+    """A mount of run's own gives what was needed, and the next wake learns nothing that was not."""
+    prepare("working-set", "forget", IMAGES[2], store=store)
+    sizes = []
+    for number in range(2):
+        wakes(f"{IMAGES[2]}: wake {number + 1}", IMAGES[2], IMAGES[2])
+        sizes.append(json.loads(run("working-set", "show", IMAGES[2], "--json", store=store).stdout)["pages"])
+    whole = (guests / IMAGES[2] / "mem").stat().st_size // 4096
+    ok(0 < sizes[0] < whole // 8, "the working set is a small part of the memory", *sizes, whole)
+    ok(sizes[1] < sizes[0] + sizes[0] // 4, "and hardly grows with the next wake", *sizes)
+
+
 def test_mounted():
     process = mount()
     for name in IMAGES:
@@ -221,6 +255,8 @@ def main():
     prepare("init", store=store)
     put_all()
     test_one()
+    test_advice()
+    test_learnt()
     test_mounted()
     test_clones()
     test_killed()
