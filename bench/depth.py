@@ -51,6 +51,11 @@ def main():
                 bench.row(f"{what}, {label}", f"{common.median(times) / 1e6:.1f} ms", f"{what}, generation 1",
                           f"{common.median(of_first) / 1e6:.1f} ms", common.median(ratios), target, n=rounds,
                           spread=common.span(ratios))
+        last, alone = result["wake_ns"][str(generations[-1])], result["wake_ns"]["alone"]
+        ratios = [mine / other for mine, other in zip(last, alone)]
+        bench.row(f"wake, generation {generations[-1]}", f"{common.median(last) / 1e6:.1f} ms", "the same content alone in a store",
+                  f"{common.median(alone) / 1e6:.1f} ms", common.median(ratios), ("<=", GET_MAX), n=rounds,
+                  spread=common.span(ratios))
         count = generations[-1] - 1
         put_rate = common.rate(image_bytes * count, result["put_ns"] / 1e9)
         bench.note(f"rates and ratios by processor time; put of a generation ran at {put_rate}; "
