@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * table.c - records, and what can be done with keys.
+ *
+ *     record: u32 length of the value, bit 30: it expires, bit 31: it is a library
+ *             u32 length of the key or TABLE_KEY_NUMBER in the upper half; time of the last use below
+ *             i64 time of expiry, ms since 1970, if bit 30 is set
+ *             the value, then the key (or its four bytes)
+ *
+ * A record never changes but for its time of expiry and of use: a new value is a new record, and one
+ * store of its place makes it the key's. So a reader inside a transaction keeps what it found, and a
+ * process that dies leaves one or the other. The old block is free afterwards.
+ */
+#include "table/table.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "table/hash.h"
+#include "table/table_priv.h"
+
+#define USE_SHIFT     12 /* times of use are kept in units of 4096 ms */
+#define EVICT_SAMPLES 8
+#define EVICT_TRIES   64
+#define NUMBER_BYTES  4
+
+static uint16_t
+use_now(const struct table *table)
+{
+    return (uint16_t)((uint64_t)table->now_ms >> USE_SHIFT);
+}
+
+bool
+table_record(const struct table *table, uint32_t ref, struct table_record *ret)
+{
+    uint32_t unit = ref & REF_UNIT_MASK;
+    uint32_t top = table->arena.header->top;
+    if (unit < TABLE_HEAP_FIRST || unit >= top)
+        return false;
+    uint8_t *at = table_arena_at(&table->arena, unit);
+    /* Read once: what is checked is what is used. */
+    uint32_t length = __atomic_load_n((uint32_t *)(void *)at, __ATOMIC_RELAXED);
+    uint32_t tag = __atomic_load_n((uint32_t *)(void *)(at + 4), __ATOMIC_RELAXED);
+    uint32_t key_bytes = TABLE_TAG_KEY_BYTES(tag);
+    bool is_number = key_bytes == TABLE_KEY_NUMBER;
+    if (key_bytes > TABLE_KEY_BYTES_MAX && !is_number)
+        return false;
+    uint32_t offset =
+        sizeof(struct table_block) + ((length & TABLE_LENGTH_EXPIRES) != 0 ? 8 : 0);
+    struct table_record record = {
+        .unit = unit,
+        .value_bytes = length & TABLE_LENGTH_MASK,
+        .key_bytes = is_number ? NUMBER_BYTES : key_bytes,
+        .value_offset = offset,
+        .expires = (length & TABLE_LENGTH_EXPIRES) != 0,
+        .is_number = is_number,
+        .is_library = (length & TABLE_LENGTH_LIBRARY) != 0,
+        .at = at,
+    };
+    record.units = table_heap_units((uint64_t)offset + record.value_bytes + record.key_bytes);
+    if (record.units > top - unit)
+        return false;
+    *ret = record;
+    return true;
+}
+
+/* The decimal of NUMBER into SCRATCH; its length. */
+static uint32_t
+write_number(uint32_t number, char scratch[16])
+{
+    char digits[16];
+    unsigned n = 0;
+    do
+        digits[n++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    for (unsigned i = 0; i < n; i++)
+        scratch[i] = digits[n - 1 - i];
+    return n;
+}
+
+struct table_key
+table_record_key(const struct table *table, const struct table_record *record, char scratch[16])
+{
+    uint32_t seed = table->arena.header->seed;
+    const uint8_t *bytes = record->at + record->value_offset + record->value_bytes;
+    struct table_key key = {
+        .bytes = bytes, .length = record->key_bytes, .is_library = record->is_library};
+    if (!record->is_number) {
+        key.hash = table_hash_bytes(seed, bytes, record->key_bytes);
+        return key;
+    }
+    key.is_number = true;
+    key.number = base_le32_get(bytes);
+    key.hash = table_hash_number(seed, key.number);
+    key.length = write_number(key.number, scratch);
+    key.bytes = (const uint8_t *)scratch;
+    return key;
+}
+
+static int64_t
+record_expiry(const struct table_record *record)
+{
+    return record->expires ? (int64_t)base_le64_get(record->at + sizeof(struct table_block))
+                           : 0;
+}
+
+struct table_value
+table_record_value(const struct table_record *record, uint32_t ref)
+{
+    return (struct table_value){
+        .bytes = record->at + record->value_offset,
+        .length = record->value_bytes,
+        .ref = ref,
+        .expiry_ms = record_expiry(record),
+    };
+}
+
+bool
+table_record_is_dead(const struct table *table, const struct table_record *record)
+{
+    return record->expires && record_expiry(record) <= table->now_ms;
+}
+
+static int
+new_table(const struct table_options *options, struct table **ret)
+{
+    struct table *table = base_zalloc(sizeof *table);
+    if (table == NULL)
+        return DOR_E_NO_MEMORY;
+    table->policy = options->policy;
+    table->changed = options->changed;
+    table->context = options->context;
+    int rc = base_random_seed_os(&table->random_state, sizeof table->random_state);
+    if (rc != 0) {
+        base_free(table);
+        return rc;
+    }
+    *ret = table;
+    return 0;
+}
+
+int
+table_create(int fd, const struct table_options *options, struct table **ret)
+{
+    AUTO_CLOSE int guard = fd;
+    struct table *table;
+    int rc = new_table(options, &table);
+    if (rc != 0)
+        return rc;
+    uint32_t seed = (uint32_t)base_random_splitmix(&table->random_state);
+    rc = table_arena_create(base_take_fd(&guard), options->limit_bytes, seed, &table->arena);
+    if (rc != 0) {
+        base_free(table);
+        return rc;
+    }
+    *ret = table;
+    return 0;
+}
+
+int
+table_open(int fd, const struct table_options *options, bool recover, struct table **ret)
+{
+    AUTO_CLOSE int guard = fd;
+    struct table *table;
+    int rc = new_table(options, &table);
+    if (rc != 0)
+        return rc;
+    rc = table_arena_open(base_take_fd(&guard), options->limit_bytes, &table->arena);
+    if (rc != 0) {
+        base_free(table);
+        return rc;
+    }
+    if (recover && (rc = table_recover(table)) != 0) {
+        table_close(table);
+        return rc;
+    }
+    *ret = table;
+    return 0;
+}
+
+void
+table_close(struct table *table)
+{
+    if (table == NULL)
+        return;
+    table_arena_close(&table->arena);
+    base_free(table->deferred);
+    base_free(table->pins);
+    base_free(table);
+}
+
+struct table_arena *
+table_arena(struct table *table)
+{
+    return &table->arena;
+}
+
+/* Blocks in use, and the buckets that are there but not used yet taken off. */
+static uint64_t
+used_units(const struct table *table)
+{
+    const struct table_header *header = table->arena.header;
+    uint64_t ahead = (uint64_t)(header->bucket_mask / 2 + 1) * 2 - header->bucket_count;
+    uint64_t units = ahead * (sizeof(struct table_bucket) / TABLE_UNIT_BYTES);
+    return header->used_units > units ? header->used_units - units : header->used_units;
+}
+
+void
+table_stat(const struct table *table, struct table_stat *ret)
+{
+    const struct table_header *header = table->arena.header;
+    *ret = (struct table_stat){
+        .keys = header->key_count,
+        .libraries = header->library_count,
+        .expiring = header->expiring_count,
+        .used_bytes = used_units(table) * TABLE_UNIT_BYTES + sizeof *header,
+        .arena_bytes = (uint64_t)header->top * TABLE_UNIT_BYTES,
+        .limit_bytes = (uint64_t)header->limit_units * TABLE_UNIT_BYTES,
+        .expired = table->expired,
+        .evicted = table->evicted,
+        .splits = table->splits,
+        .damaged = table->damaged,
+    };
+}
+
+void
+table_set_limit(struct table *table, uint64_t limit_bytes, enum table_policy policy)
+{
+    uint64_t mapped = table->arena.mapped_bytes;
+    table->arena.header->limit_units =
+        (uint32_t)(base_min_u64(limit_bytes, mapped) / TABLE_UNIT_BYTES);
+    table->policy = policy;
+}
+
+/* Whether BYTES is the decimal of a number below 2^32 as it is usually written. */
+static bool
+parse_number(const uint8_t *bytes, size_t length, uint32_t *ret)
+{
+    if (length == 0 || length > 10 || (bytes[0] == '0' && length > 1))
+        return false;
+    uint64_t number = 0;
+    for (size_t i = 0; i < length; i++) {
+        unsigned digit = bytes[i] - (unsigned)'0';
+        if (digit > 9)
+            return false;
+        number = number * 10 + digit;
+    }
+    *ret = (uint32_t)number;
+    return number <= UINT32_MAX;
+}
+
+bool
+table_key(const struct table *table, const void *bytes, size_t length, struct table_key *ret)
+{
+    if (length > TABLE_KEY_LENGTH_MAX)
+        return false;
+    uint32_t seed = table->arena.header->seed;
+    struct table_key key = {.bytes = bytes, .length = (uint32_t)length};
+    key.is_number = parse_number(bytes, length, &key.number);
+    key.hash = key.is_number ? table_hash_number(seed, key.number)
+                             : table_hash_bytes(seed, bytes, length);
+    *ret = key;
+    return true;
+}
+
+bool
+table_library_key(
+    const struct table *table, const void *bytes, size_t length, struct table_key *ret)
+{
+    if (length > TABLE_KEY_LENGTH_MAX)
+        return false;
+    *ret = (struct table_key){
+        .bytes = bytes,
+        .length = (uint32_t)length,
+        .hash = table_hash_bytes(table->arena.header->seed, bytes, length),
+        .is_library = true,
+    };
+    return true;
+}
+
+void
+table_set_now(struct table *table, int64_t now_ms)
+{
+    table->now_ms = now_ms;
+    struct table_header *header = table->arena.header;
+    table_arena_touch(&table->arena, 0, DOR_PAGE_BYTES);
+    header->now_ms = (double)now_ms;
+}
+
+int64_t
+table_now(const struct table *table)
+{
+    return table->now_ms;
+}
+
+void
+table_prefetch(const struct table *table, const struct table_key *key)
+{
+    __builtin_prefetch(table_bucket(table, table_bucket_index(table, key->hash)));
+}
+
+void
+table_count(struct table *table, uint32_t ref, int sign)
+{
+    struct table_header *header = table->arena.header;
+    uint32_t n = (uint32_t)sign;
+    if ((ref & REF_LIBRARY) != 0)
+        header->library_count += n;
+    else
+        header->key_count += n;
+    if ((ref & REF_EXPIRES) != 0)
+        header->expiring_count += n;
+}
+
+static struct table_pin *
+find_pin(const struct table *table, uint32_t unit)
+{
+    for (size_t i = 0; i < table->pin_count; i++)
+        if (table->pins[i].unit == unit)
+            return &table->pins[i];
+    return NULL;
+}
+
+void
+table_free_block(struct table *table, uint32_t unit, uint32_t units)
+{
+    struct table_pin *pin = table->pin_count != 0 ? find_pin(table, unit) : NULL;
+    if (pin != NULL) {
+        pin->units = units;
+        return;
+    }
+    table_heap_free(&table->arena, unit, units);
+    table->freed_count++;
+}
+
+int
+table_pin(struct table *table, uint32_t ref)
+{
+    uint32_t unit = ref & REF_UNIT_MASK;
+    struct table_pin *pin = find_pin(table, unit);
+    if (pin != NULL) {
+        pin->pins++;
+        return 0;
+    }
+    if (table->pin_count == table->pin_cap) {
+        size_t cap = table->pin_cap == 0 ? 8 : 2 * table->pin_cap;
+        struct table_pin *grown = base_realloc_array(table->pins, cap, sizeof *grown);
+        if (grown == NULL)
+            return DOR_E_NO_MEMORY;
+        table->pins = grown;
+        table->pin_cap = cap;
+    }
+    table->pins[table->pin_count++] = (struct table_pin){.unit = unit, .pins = 1};
+    return 0;
+}
+
+void
+table_unpin(struct table *table, uint32_t ref)
+{
+    struct table_pin *pin = find_pin(table, ref & REF_UNIT_MASK);
+    if (pin == NULL || --pin->pins > 0)
+        return;
+    struct table_pin last = *pin;
+    *pin = table->pins[--table->pin_count];
+    if (last.units != 0)
+        table_free_block(table, last.unit, last.units);
+}
+
+static void
+tell(
+    const struct table *table, enum table_change change, const struct table_key *key,
+    const struct table_value *value)
+{
+    if (table->changed != NULL)
+        table->changed(table->context, change, key, value);
+}
+
+/*
+ * Let NEW_REF take the place of what SLOT holds under HASH; either may be none. On an error nothing
+ * has changed.
+ */
+static int
+replace(struct table *table, uint32_t hash, struct table_slot slot, uint32_t new_ref)
+{
+    uint32_t old_ref = slot.bucket != NULL ? slot.bucket->ref[slot.index] : 0;
+    struct table_record old = {0};
+    bool has_old = old_ref != 0 && table_record(table, old_ref, &old);
+    if (table->in_transaction) {
+        int rc = has_old ? table_defer_free(table, old.unit, old.units) : 0;
+        if (rc == 0 && (rc = table_journal_add(table, hash, old_ref, new_ref)) != 0 && has_old)
+            table->deferred_count--;
+        if (rc != 0)
+            return rc;
+    }
+    table_arena_touch(&table->arena, 0, DOR_PAGE_BYTES);
+    if (slot.bucket == NULL) {
+        int rc = table_slot_insert(table, hash, new_ref);
+        if (rc != 0) {
+            if (table->in_transaction)
+                table->arena.header->journal_count--;
+            return rc;
+        }
+    } else if (new_ref == 0) {
+        table_slot_remove(table, hash, slot);
+    } else {
+        table_arena_put(&table->arena, &slot.bucket->ref[slot.index], new_ref);
+    }
+    if (new_ref != 0)
+        table_count(table, new_ref, 1);
+    if (old_ref != 0)
+        table_count(table, old_ref, -1);
+    if (has_old && !table->in_transaction)
+        table_free_block(table, old.unit, old.units);
+    if (slot.bucket == NULL)
+        table_buckets_grow(table);
+    return 0;
+}
+
+bool
+table_drop_slot(struct table *table, struct table_slot slot)
+{
+    uint32_t ref = slot.bucket->ref[slot.index];
+    uint32_t hash = slot.bucket->hash[slot.index];
+    struct table_record record;
+    char scratch[16];
+    struct table_key key = {0};
+    bool known = table_record(table, ref, &record);
+    if (known)
+        key = table_record_key(table, &record, scratch);
+    /* The hook reads the key where it lies, so it is told before the block is free. */
+    if (known && !record.is_library)
+        tell(table, TABLE_CHANGE_REMOVE, &key, NULL);
+    return replace(table, hash, slot, 0) == 0;
+}
+
+bool
+table_find(
+    struct table *table, const struct table_key *key, bool touch, struct table_value *ret)
+{
+    struct table_slot slot = table_slot_of_key(table, key);
+    if (slot.bucket == NULL)
+        return false;
+    uint32_t ref = slot.bucket->ref[slot.index];
+    struct table_record record;
+    if (!table_record(table, ref, &record))
+        return false;
+    if (table_record_is_dead(table, &record)) {
+        if (table_drop_slot(table, slot))
+            table->expired++;
+        return false;
+    }
+    if (touch && table->policy == TABLE_EVICT_LRU) {
+        /* Not saved for a mark: a time of use that is newer than the rest does no harm. */
+        uint16_t *use = (uint16_t *)(void *)(record.at + 4);
+        if (*use != use_now(table))
+            *use = use_now(table);
+    }
+    *ret = table_record_value(&record, ref);
+    return true;
+}
+
+/* How long ago the record was used, in units of 4096 ms; more than that for what cannot be read. */
+static uint32_t
+idle_time(const struct table *table, uint32_t ref)
+{
+    struct table_record record;
+    if (!table_record(table, ref, &record))
+        return UINT32_MAX;
+    return (uint16_t)(use_now(table) - base_le16_get(record.at + 4));
+}
+
+struct table_slot
+table_random_slot(const struct table *table, uint64_t random)
+{
+    const struct table_header *header = table->arena.header;
+    uint32_t count = header->bucket_count;
+    uint32_t start = (uint32_t)(random % (count != 0 ? count : 1));
+    for (uint32_t n = 0; n < count; n++) {
+        struct table_bucket *bucket = table_bucket(table, (start + n) % count);
+        for (unsigned i = 0; bucket != NULL && i < TABLE_BUCKET_SLOTS; i++) {
+            unsigned index = (i + (unsigned)(random >> 40)) % TABLE_BUCKET_SLOTS;
+            uint32_t ref = bucket->ref[index];
+            if (ref != 0 && (ref & REF_LIBRARY) == 0)
+                return (struct table_slot){bucket, index};
+        }
+    }
+    return (struct table_slot){NULL, 0};
+}
+
+/* One key goes: a random one, or the longest unused of some (as Redis does). */
+static bool
+evict_one(struct table *table)
+{
+    struct table_slot oldest = {NULL, 0};
+    uint32_t oldest_idle = 0;
+    unsigned samples = table->policy == TABLE_EVICT_LRU ? EVICT_SAMPLES : 1;
+    for (unsigned i = 0; i < samples; i++) {
+        struct table_slot slot =
+            table_random_slot(table, base_random_splitmix(&table->random_state));
+        if (slot.bucket == NULL)
+            return false;
+        uint32_t idle = idle_time(table, slot.bucket->ref[slot.index]);
+        if (oldest.bucket == NULL || idle > oldest_idle) {
+            oldest = slot;
+            oldest_idle = idle;
+        }
+    }
+    if (!table_drop_slot(table, oldest))
+        return false;
+    table->evicted++;
+    return true;
+}
+
+int
+table_make_room(struct table *table, uint32_t units)
+{
+    const struct table_header *header = table->arena.header;
+    uint64_t limit = header->limit_units;
+    /* In a transaction what is evicted stays until its end and makes no room. */
+    for (unsigned tries = 0; used_units(table) + units + TABLE_HEAP_FIRST > limit; tries++)
+        if (units > limit || table->policy == TABLE_NO_EVICTION || table->in_transaction ||
+            (tries >= EVICT_TRIES && units < limit / 16) || !evict_one(table))
+            return dor_fail(
+                DOR_E_NO_SPACE, "the table holds %" PRIu64 " bytes, its limit",
+                limit * TABLE_UNIT_BYTES);
+    return 0;
+}
+
+int
+table_draft(
+    struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
+    struct table_draft *ret)
+{
+    if (length > TABLE_VALUE_BYTES_MAX)
+        return dor_fail(DOR_E_USAGE, "a value of %zu bytes: 512 MiB are possible", length);
+    uint32_t offset = sizeof(struct table_block) + (expiry_ms != 0 ? 8 : 0);
+    uint32_t key_bytes = key->is_number ? NUMBER_BYTES : key->length;
+    uint64_t size_bytes = (uint64_t)offset + length + key_bytes;
+    uint32_t units = table_heap_units(size_bytes);
+    uint32_t unit;
+    int rc = table_make_room(table, units);
+    if (rc == 0)
+        rc = table_heap_alloc(&table->arena, size_bytes, &unit);
+    if (rc != 0)
+        return rc;
+    uint8_t *at = table_arena_at(&table->arena, unit);
+    uint32_t flags = (expiry_ms != 0 ? TABLE_LENGTH_EXPIRES : 0) |
+                     (key->is_library ? TABLE_LENGTH_LIBRARY : 0);
+    uint32_t tag_key = key->is_number ? TABLE_KEY_NUMBER : key->length;
+    base_le32_put(at, (uint32_t)length | flags);
+    base_le32_put(at + 4, tag_key << 16 | use_now(table));
+    if (expiry_ms != 0)
+        base_le64_put(at + sizeof(struct table_block), (uint64_t)expiry_ms);
+    if (key->is_number)
+        base_le32_put(at + offset + length, key->number);
+    else
+        memcpy(at + offset + length, key->bytes, key->length);
+    *ret = (struct table_draft){
+        .unit = unit, .units = units, .length = (uint32_t)length, .bytes = at + offset};
+    return 0;
+}
+
+void
+table_drop_draft(struct table *table, struct table_draft *draft)
+{
+    if (draft->units != 0)
+        table_heap_free(&table->arena, draft->unit, draft->units);
+    *draft = (struct table_draft){0};
+}
+
+int
+table_commit_draft(struct table *table, const struct table_key *key, struct table_draft *draft)
+{
+    const struct table_block *block = table_arena_at(&table->arena, draft->unit);
+    uint32_t ref = draft->unit | (key->is_number ? REF_NUMBER : 0) |
+                   (key->is_library ? REF_LIBRARY : 0) |
+                   ((block->length & TABLE_LENGTH_EXPIRES) != 0 ? REF_EXPIRES : 0);
+    int rc = replace(table, key->hash, table_slot_of_key(table, key), ref);
+    if (rc != 0) {
+        table_drop_draft(table, draft);
+        return rc;
+    }
+    *draft = (struct table_draft){0};
+    struct table_record record;
+    if (table->changed != NULL && table_record(table, ref, &record)) {
+        struct table_value value = table_record_value(&record, ref);
+        tell(table, TABLE_CHANGE_SET, key, &value);
+    }
+    return 0;
+}
+
+int
+table_set(
+    struct table *table, const struct table_key *key, const void *bytes, size_t length,
+    int64_t expiry_ms)
+{
+    struct table_draft draft;
+    int rc = table_draft(table, key, length, expiry_ms, &draft);
+    if (rc != 0)
+        return rc;
+    if (length != 0)
+        memcpy(draft.bytes, bytes, length);
+    return table_commit_draft(table, key, &draft);
+}
+
+bool
+table_remove(struct table *table, const struct table_key *key)
+{
+    struct table_value value;
+    if (!table_find(table, key, false, &value) ||
+        replace(table, key->hash, table_slot_of_key(table, key), 0) != 0)
+        return false;
+    tell(table, TABLE_CHANGE_REMOVE, key, NULL);
+    return true;
+}
+
+int
+table_expire(
+    struct table *table, const struct table_key *key, int64_t expiry_ms, bool *ret_found)
+{
+    struct table_value value;
+    if (!table_find(table, key, false, &value)) {
+        *ret_found = false;
+        return 0;
+    }
+    int rc = 0;
+    if (expiry_ms != 0 && expiry_ms <= table->now_ms) {
+        if (!table_remove(table, key))
+            return dor_fail(DOR_E_NO_MEMORY, "the key could not be removed");
+    } else if (value.expiry_ms != expiry_ms) {
+        struct table_draft draft;
+        rc = table_pin(table, value.ref); /* it may be evicted to make room for itself */
+        if (rc != 0)
+            return rc;
+        rc = table_draft(table, key, value.length, expiry_ms, &draft);
+        if (rc == 0) {
+            memcpy(draft.bytes, value.bytes, value.length);
+            rc = table_commit_draft(table, key, &draft);
+        }
+        table_unpin(table, value.ref);
+    }
+    if (rc == 0)
+        *ret_found = true;
+    return rc;
+}

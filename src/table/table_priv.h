@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * table_priv.h - what the files of a table share: the struct, records, and the calls between
+ * buckets, records, transactions and recovery.
+ *
+ * Ownership:  all of it is the table's.
+ * Threads:    those of the table.
+ * Errors:     as in table.h.
+ */
+#ifndef DOR_TABLE_TABLE_PRIV_H
+#define DOR_TABLE_TABLE_PRIV_H
+
+#include "table/heap.h"
+#include "table/table.h"
+
+/* Flags in the place of a record; the rest is its unit. */
+#define REF_UNIT_MASK 0x1fffffffu
+#define REF_EXPIRES   0x20000000u
+#define REF_LIBRARY   0x40000000u
+#define REF_NUMBER    0x80000000u
+
+struct table_pin {
+    uint32_t unit;
+    uint32_t pins;
+    uint32_t units; /* to be freed with the last pin; 0 = the record lives */
+};
+
+struct table_extent {
+    uint32_t unit, units;
+};
+
+struct table {
+    struct table_arena arena;
+    enum table_policy policy;
+    table_changed_fn *changed;
+    void *context;
+    int64_t now_ms;
+    uint64_t random_state;
+    uint64_t expired, evicted, splits, damaged;
+    uint32_t expire_bucket; /* where the search for expired keys goes on */
+    uint32_t freed_count;   /* blocks freed since the last sweep began */
+    bool sweeping;
+    bool in_transaction;
+    struct table_extent *deferred; /* freed in the transaction */
+    size_t deferred_count, deferred_cap;
+    struct table_pin *pins;
+    size_t pin_count, pin_cap;
+};
+
+/* A bucket that continues another, with the words of its block in front. */
+#define TABLE_OVERFLOW_BYTES (sizeof(struct table_block) + sizeof(struct table_bucket))
+
+/* A record as its two words describe it, checked to be inside the arena. */
+struct table_record {
+    uint32_t unit, units;
+    uint32_t value_bytes, key_bytes;
+    uint32_t value_offset; /* from the start of the record */
+    bool expires, is_number, is_library;
+    uint8_t *at;
+};
+
+/* False when what REF leads to is no record. */
+bool table_record(const struct table *table, uint32_t ref, struct table_record *ret);
+struct table_key table_record_key(
+    const struct table *table, const struct table_record *record, char scratch[16]);
+struct table_value table_record_value(const struct table_record *record, uint32_t ref);
+bool table_record_is_dead(const struct table *table, const struct table_record *record);
+
+struct table_slot {
+    struct table_bucket *bucket; /* NULL = none */
+    unsigned index;
+};
+
+/* ---- buckets.c ---- */
+
+/* The bucket numbered INDEX, below the header's bucket_count or just that; NULL if it lies outside. */
+struct table_bucket *table_bucket(const struct table *table, uint32_t index);
+uint32_t table_bucket_index(const struct table *table, uint32_t hash);
+struct table_bucket *
+table_bucket_next(const struct table *table, const struct table_bucket *bucket);
+
+struct table_slot table_slot_of_key(const struct table *table, const struct table_key *key);
+struct table_slot table_slot_of_ref(const struct table *table, uint32_t hash, uint32_t ref);
+DOR_MUST_CHECK int table_slot_insert(struct table *table, uint32_t hash, uint32_t ref);
+void table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot);
+
+/* Take the entries that do not belong to bucket INDEX out of its chain. */
+void table_bucket_drop_moved(struct table *table, uint32_t index);
+
+/* Fill the empty SLOT of the chain INDEX with the last entry of that chain. */
+void table_bucket_close_gap(struct table *table, uint32_t index, struct table_slot slot);
+
+/* One bucket more if there are too many keys for them; without memory nothing happens. */
+void table_buckets_grow(struct table *table);
+
+/* Empty all buckets, and have the first ones alone. */
+void table_buckets_reset(struct table *table);
+
+/* ---- table.c ---- */
+
+/* Room for UNITS more, by eviction if that is the policy. */
+DOR_MUST_CHECK int table_make_room(struct table *table, uint32_t units);
+
+/* Count the record REF, or discount it with SIGN -1. */
+void table_count(struct table *table, uint32_t ref, int sign);
+void table_free_block(struct table *table, uint32_t unit, uint32_t units);
+
+/* The record in SLOT goes, because of its time or to make room. */
+bool table_drop_slot(struct table *table, struct table_slot slot);
+
+/* A slot with a key, in the first bucket that has any, from a random one on. */
+struct table_slot table_random_slot(const struct table *table, uint64_t random);
+
+/* ---- transaction.c ---- */
+
+/* Write down that OLD gives way to NEW under HASH (0 = none) before it does. */
+DOR_MUST_CHECK int
+table_journal_add(struct table *table, uint32_t hash, uint32_t old_ref, uint32_t new_ref);
+DOR_MUST_CHECK int table_defer_free(struct table *table, uint32_t unit, uint32_t units);
+void table_journal_undo(struct table *table);
+
+/* ---- recover.c ---- */
+DOR_MUST_CHECK int table_recover(struct table *table);
+
+/* ---- upkeep.c ---- */
+
+/* Finish the flush that a process began and did not end, if any. */
+DOR_MUST_CHECK int table_resume_flush(struct table *table);
+
+#endif
