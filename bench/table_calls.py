@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""An empty storage function is called at least as often as Redis calls an empty Lua function at -P 16; a walk over the
+friends of friends of friends of a node in one call is at least 60 times as fast as a client that walks by pipelined
+MGETs, and 40 times as fast as a Lua function of Redis; 4 bytes of a value of 4 KiB come with at least 20 times fewer
+bytes on the wire and 3 times as often as the whole value.
+
+The graph has 100,000 nodes with 50 friends on average, kept as 32-bit numbers in one value a node; a walk of 3 hops sums
+the lengths of about 2,550 lists (khop.c, which also is the client, by hiredis; the same walks everywhere, which must
+give the same sum). Wall times of walks are those of one connection that waits for each answer; /cpu-s are calls by a
+second of the server's processor time, by redis-benchmark and our own client (load.c). Redis has GETRANGE for a part of
+a value, as we do: its row is the fair one.
+"""
+import common
+import table_peers
+
+ROUNDS = 5
+NODES, DEGREE, DEPTH, GRAPH_SEED = 100_000, 50, 3, 11
+# Walks in a round; the client without pipelining is slow.
+WALKS = {"gets": 4, "mget": 40, "strlen": 40, "call": 400}
+WALK_NAMES = {"gets": "client, a GET a node", "mget": "client, MGETs of 100 pipelined",
+              "strlen": "client, the last hop by STRLEN"}
+VALUE_BYTES, VALUES = 4096, 10_000
+EMPTY_REQUESTS, PART_REQUESTS, WALK_REQUESTS = 300_000, 200_000, 400
+
+LUA = b"""#!lua name=bench
+local function walk(node, depth)
+  if depth == 1 then return redis.call('STRLEN', node) / 4 end
+  local list = redis.call('GET', node)
+  local sum = #list / 4
+  for i = 1, #list, 4 do
+    local a, b, c, d = string.byte(list, i, i + 3)
+    sum = sum + walk(string.format('%.0f', a + b * 256 + c * 65536 + d * 16777216), depth - 1)
+  end
+  return sum
+end
+redis.register_function{function_name='noop', callback=function() end, flags={'no-writes'}}
+redis.register_function{function_name='khop', callback=function(keys, args) return walk(args[1], tonumber(args[2])) end,
+                        flags={'no-writes'}}
+redis.register_function{function_name='part', callback=function(keys) return redis.call('GETRANGE', keys[1], 0, 3) end,
+                        flags={'no-writes'}}
+"""
+
+JS = b"""#!js name=bench
+function walk(node, depth) {
+  const list = kv.open(node);
+  const count = kv.len(list) >>> 2;
+  if (depth === 1) return count;
+  let sum = count;
+  for (let i = 0; i < count; i++) sum += walk(kv.u32(list, i), depth - 1);
+  return sum;
+}
+redis.registerFunction('noop', () => {}, {flags: ['no-writes']});
+redis.registerFunction('khop', (keys, args) => walk(+args[0], +args[1]), {flags: ['no-writes']});
+redis.registerFunction('part', (keys) => kv.bytes(kv.open(keys[0]), 0, 4), {flags: ['no-writes']});
+"""
+
+
+def prepare(bench, server, library):
+    with server.wire() as wire:
+        wire.call("FUNCTION", "LOAD", "REPLACE", library)
+    bench.measure("khop", "fill", server.port, NODES, DEGREE, GRAPH_SEED)
+    table_peers.fill(bench, server, VALUES, VALUE_BYTES)
+    bench.say(f"{server.name}: filled")
+
+
+def empty_calls(bench, servers, rounds, lines):
+    taken = {server.name: [] for server in servers}
+    for _ in range(rounds):
+        for server in servers:
+            taken[server.name].append(table_peers.redis_benchmark(
+                bench, server, ("FCALL", "noop", "0"), pipeline=16, keys=NODES, value_bytes=VALUE_BYTES,
+                requests=EMPTY_REQUESTS // (4 if bench.quick else 1)))
+    add_rows(bench, "FCALL of an empty function -P 16", servers, taken, (">=", 1.0), lines)
+
+
+def add_rows(bench, what, servers, taken, target, lines):
+    ours, *others = servers
+    for other in others:
+        table_peers.pair_row(bench, what, taken[ours.name], other.name, taken[other.name], target)
+    lines += [table_peers.latency_line(what, server.name, taken[server.name]) for server in servers]
+    bench.say(f"{what}: done")
+
+
+class Walks:
+    """Walks by one connection; HOW is that of khop.c."""
+
+    def __init__(self, bench, server, how, turn):
+        begin_s = server.cpu_s()
+        count = max(WALKS[how] // (4 if bench.quick else 1), 1)
+        said = bench.measure("khop", how, server.port, NODES, DEPTH, count, turn + 1)
+        server_s = server.cpu_s() - begin_s
+        self.how, self.sum, self.calls = how, said["sum"], count
+        self.latency_us, self.ms = said["latency_us"], said["wall_s"] * 1e3 / count
+        self.per_s, self.per_cpu_s = count / said["wall_s"], count / max(server_s, 1e-9)
+
+
+def check_sums(bench, servers, turn):
+    """Everybody walks the same ways and must come to the same end."""
+    found = {}
+    for server in servers:
+        for how in WALKS:
+            said = bench.measure("khop", how, server.port, NODES, DEPTH, 1, turn + 1)
+            found[f"{server.name}, {how}"] = said["sum"]
+    if len(set(found.values())) != 1:
+        raise common.Failed("khop", 1, f"walks differ: {found}")
+
+
+def walks(bench, servers, rounds, lines):
+    check_sums(bench, servers, rounds)
+    ours = servers[0]
+    taken = {(server.name, how): [] for server in servers for how in WALKS}
+    for turn in range(rounds):
+        for how in WALKS:
+            for server in servers:
+                taken[server.name, how].append(Walks(bench, server, how, turn))
+    mine = taken[ours.name, "call"]
+    for how, name in WALK_NAMES.items():
+        for server in servers[1:] + servers[:1]:
+            theirs = taken[server.name, how]
+            ratios = [other.ms / one.ms for one, other in zip(mine, theirs)]
+            target = (">=", 60) if how != "strlen" and server is not ours else None
+            bench.row("a walk in one FCALL, times as fast", f"{common.median([one.ms for one in mine]):.3f} ms",
+                      f"{name}, {'our GETs' if server is ours else server.name}",
+                      f"{common.median([one.ms for one in theirs]):.2f} ms", common.median(ratios), target,
+                      n=rounds, spread=common.span(ratios))
+    for server in servers:
+        lines += [table_peers.latency_line(f"walk, {WALK_NAMES.get(how, 'FCALL')}", server.name,
+                                           taken[server.name, how]) for how in WALKS]
+    bench.say("walks of one connection: done")
+
+
+def walks_at_once(bench, servers, rounds, lines):
+    """Calls of walks as throughput, for the processor time that each costs the server."""
+    taken = {server.name: [] for server in servers}
+    for turn in range(rounds):
+        for server in servers:
+            taken[server.name].append(table_peers.load(
+                bench, server, ("FCALL", "khop", "0", "NUMBER", str(DEPTH)), connections=4, keys=NODES, seed=turn + 1,
+                requests=WALK_REQUESTS * (20 if server is servers[0] else 1) // (4 if bench.quick else 1)))
+    add_rows(bench, "walk by FCALL, 4 connections", servers, taken, (">=", 40), lines)
+
+
+def parts(bench, servers, rounds, lines):
+    """4 bytes of a value against the whole, all at our server, and against Redis for the same."""
+    ours = servers[0]
+    asked = {"GET": ("GET", "KEY"), "FCALL part": ("FCALL", "part", "1", "KEY"),
+             "GETRANGE": ("GETRANGE", "KEY", "0", "3")}
+    taken = {(server.name, what): [] for server in servers for what in asked}
+    for _ in range(rounds):
+        for what, words in asked.items():
+            for server in servers:
+                taken[server.name, what].append(table_peers.load(
+                    bench, server, words, pipeline=16, keys=VALUES,
+                    requests=PART_REQUESTS // (4 if bench.quick else 1) // (4 if what == "GET" else 1)))
+    one, whole = taken[ours.name, "FCALL part"], taken[ours.name, "GET"]
+    wire = [(load.more["sent_bytes"] + load.more["received_bytes"]) / load.requests for load in (whole[0], one[0])]
+    bench.row("4 bytes of 4 KiB: bytes on the wire of a request and its reply", f"{wire[1]:.1f}", "our GET",
+              f"{wire[0]:.1f}", wire[0] / wire[1], (">=", 20))
+    table_peers.pair_row(bench, "4 bytes of 4 KiB by FCALL", one, "our GET", whole, (">=", 3), by="per_s", unit="/s")
+    table_peers.pair_row(bench, "4 bytes of 4 KiB by FCALL", one, "our GET", whole, (">=", 3))
+    for server in servers[1:]:
+        for what in ("GET", "FCALL part", "GETRANGE"):
+            table_peers.pair_row(bench, "4 bytes of 4 KiB by FCALL", one, f"{server.name} {what}",
+                                 taken[server.name, what], (">=", 3) if what == "GET" else None)
+    lines += [table_peers.latency_line(f"4 bytes of 4 KiB, {what}", name, loads)
+              for (name, what), loads in taken.items()]
+
+
+def main():
+    with common.Bench(__file__, __doc__) as bench:
+        ours, redis = table_peers.Ours(bench), table_peers.Redis(bench)
+        able = bench.use([ours, redis])
+        if ours not in able:
+            return
+        bench.program("khop")
+        rounds, lines = bench.rounds(ROUNDS), []
+        with table_peers.running(able):
+            for server in able:
+                prepare(bench, server, JS if server is ours else LUA)
+            for part in (empty_calls, walks, walks_at_once, parts):
+                part(bench, able, rounds, lines)
+        bench.table(table_peers.LATENCY_HEADINGS, lines)
+
+
+if __name__ == "__main__":
+    main()
