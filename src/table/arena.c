@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * arena.c - mapping, growing and marking the memory file of a table.
+ * arena.c - mapping and growing the memory file of a table.
  *
  * The whole range up to the limit is mapped at once and the file grows under it, so addresses
  * never change. The file grows by an eighth, at least FILE_STEP_BYTES: an empty table costs one
@@ -11,12 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "table/mark.h"
 
 _Static_assert(sizeof(struct table_bucket) == 64, "a bucket is a cache line");
 _Static_assert(sizeof(struct table_header) == DOR_PAGE_BYTES, "the header is a page");
@@ -26,14 +26,6 @@ _Static_assert(
     offsetof(struct table_header, buckets) == 3072, "as docs/formats/table.md has it");
 
 #define FILE_STEP_BYTES 65536
-
-struct table_mark {
-    int fd;
-    uint8_t *base;
-    uint64_t size_bytes;
-    uint64_t head_bytes;
-    uint64_t arena_bytes; /* pages behind were not part of the table when the mark was made */
-};
 
 static int
 map_arena(int fd, uint64_t limit_bytes, struct table_arena *ret)
@@ -160,78 +152,4 @@ table_arena_punch(struct table_arena *arena, uint32_t from, uint32_t to)
     (void)!fallocate(
         arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin,
         (off_t)(end - begin));
-}
-
-uint64_t
-table_mark_head_bytes(uint64_t arena_bytes)
-{
-    uint64_t bits_bytes = arena_bytes / DOR_PAGE_BYTES / 8 + 1;
-    return (bits_bytes + DOR_PAGE_BYTES - 1) & ~(uint64_t)(DOR_PAGE_BYTES - 1);
-}
-
-int
-table_mark_begin(struct table_arena *arena, int mark_fd)
-{
-    AUTO_CLOSE int guard = mark_fd;
-    if (arena->mark != NULL)
-        return dor_fail(DOR_E_BUSY, "a snapshot of the table is being taken");
-    uint64_t arena_bytes =
-        ((uint64_t)arena->header->top * TABLE_UNIT_BYTES + DOR_PAGE_BYTES - 1) &
-        ~(uint64_t)(DOR_PAGE_BYTES - 1);
-    uint64_t head_bytes = table_mark_head_bytes(arena_bytes);
-    struct table_mark *mark = base_zalloc(sizeof *mark);
-    if (mark == NULL)
-        return DOR_E_NO_MEMORY;
-    int rc = base_file_truncate(mark_fd, head_bytes + arena_bytes, "the mark of a table");
-    if (rc != 0) {
-        base_free(mark);
-        return rc;
-    }
-    void *base = mmap(
-        NULL, head_bytes + arena_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-        mark_fd, 0);
-    if (base == MAP_FAILED) {
-        base_free(mark);
-        return dor_fail_errno(errno, "cannot map the mark of a table");
-    }
-    *mark = (struct table_mark){
-        .fd = base_take_fd(&guard),
-        .base = base,
-        .size_bytes = head_bytes + arena_bytes,
-        .head_bytes = head_bytes,
-        .arena_bytes = arena_bytes,
-    };
-    arena->mark = mark;
-    return 0;
-}
-
-void
-table_mark_end(struct table_arena *arena)
-{
-    struct table_mark *mark = arena->mark;
-    if (mark == NULL)
-        return;
-    arena->mark = NULL;
-    munmap(mark->base, mark->size_bytes);
-    base_auto_close(&mark->fd);
-    base_free(mark);
-}
-
-void
-table_mark_save(struct table_arena *arena, uint64_t offset, uint64_t size_bytes)
-{
-    const struct table_mark *mark = arena->mark;
-    uint64_t end = base_min_u64(offset + size_bytes, mark->arena_bytes);
-    for (uint64_t at = offset & ~(uint64_t)(DOR_PAGE_BYTES - 1); at < end;
-         at += DOR_PAGE_BYTES) {
-        uint64_t page = at >> DOR_PAGE_SHIFT;
-        uint8_t *bits = mark->base + page / 8;
-        uint8_t bit = (uint8_t)(1u << (page % 8));
-        if ((*bits & bit) != 0)
-            continue;
-        memcpy(mark->base + mark->head_bytes + at, arena->base + at, DOR_PAGE_BYTES);
-        /* Release: whoever sees the bit (an acquire by the mark's reader) sees the copy, and the
-         * page changes only after the bit can be seen. */
-        __atomic_store_n(bits, (uint8_t)(*bits | bit), __ATOMIC_SEQ_CST);
-    }
 }

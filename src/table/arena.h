@@ -33,6 +33,8 @@ enum {
 
 #define TABLE_MAGIC 0x4c425444u /* "DTBL" */
 
+#define TABLE_FLUSH_ALL 1u /* in place of a block: a flush that keeps nothing */
+
 /* The largest arena: what a 32-bit view of units with three flags reaches. */
 #define TABLE_ARENA_BYTES_MAX (UINT64_C(1) << 32)
 #define TABLE_ARENA_BYTES_MIN (UINT64_C(1) << 16)
@@ -60,7 +62,7 @@ struct table_header {
     uint32_t journal;    /* unit of the newest block of the journal, 0 = no transaction */
     uint32_t journal_count;
     uint32_t limit_units; /* used_units may not exceed it */
-    uint32_t flush;       /* unit of the block with the libraries of a flush under way, or 0 */
+    uint32_t flush;       /* block of the flush under way, TABLE_FLUSH_ALL, 0 = none */
     uint32_t
         segments[TABLE_SEGMENTS]; /* word of each segment's buckets, less its first number */
     uint32_t free_map[(TABLE_FREE_CLASSES + 31) / 32];
@@ -71,11 +73,7 @@ struct table_header {
     struct table_bucket buckets[TABLE_FIRST_BUCKETS];
 };
 
-/*
- * A mark: while it stands, each page of the arena is copied to the mark's memory file before it
- * changes, so that another process can read the arena as it was. The file holds one bit a page,
- * set after the copy is there, in whole pages; then the copies, each at its own place.
- */
+/* Pages as they were at one moment; see table/mark.h. */
 struct table_mark;
 
 struct table_arena {
@@ -104,12 +102,7 @@ DOR_MUST_CHECK int table_arena_extend(struct table_arena *arena, uint32_t top);
 /* Give the memory of whole pages inside [FROM, TO) units back; nothing while a mark stands. */
 void table_arena_punch(struct table_arena *arena, uint32_t from, uint32_t to);
 
-DOR_MUST_CHECK int table_mark_begin(struct table_arena *arena, int mark_fd);
-void table_mark_end(struct table_arena *arena);
-
-/* Bytes of bits in front of the copies in a mark of an arena of ARENA_BYTES. */
-uint64_t table_mark_head_bytes(uint64_t arena_bytes);
-
+/* Copy the pages of SIZE_BYTES at OFFSET that have no copy yet to the mark that stands. */
 void table_mark_save(struct table_arena *arena, uint64_t offset, uint64_t size_bytes);
 
 /* Before SIZE_BYTES at OFFSET of the arena change. */

@@ -27,7 +27,6 @@
 
 #define BUCKET_WORDS 16
 #define KEYS_PER_2   11 /* in two buckets on average before there is one more */
-#define CHAIN_MAX    (1u << 20)
 #define FIRST_LOG    4
 
 _Static_assert(TABLE_FIRST_BUCKETS == 1 << FIRST_LOG, "segments double from there");
@@ -111,7 +110,7 @@ table_slot_of_key(const struct table *table, const struct table_key *key)
 {
     const struct table_bucket *bucket =
         table_bucket(table, table_bucket_index(table, key->hash));
-    for (unsigned n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned bits = slots_with(bucket, key->hash); bits != 0; bits &= bits - 1) {
             unsigned i = (unsigned)__builtin_ctz(bits);
             if (bucket->ref[i] != 0 && is_key(table, bucket->ref[i], key))
@@ -126,7 +125,7 @@ struct table_slot
 table_slot_of_ref(const struct table *table, uint32_t hash, uint32_t ref)
 {
     struct table_bucket *bucket = table_bucket(table, table_bucket_index(table, hash));
-    for (unsigned n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
             if (bucket->ref[i] == ref && bucket->hash[i] == hash)
                 return (struct table_slot){bucket, i};
@@ -166,7 +165,7 @@ fill_slot(struct table *table, struct table_slot slot, uint32_t hash, uint32_t r
 static int
 insert_into(struct table *table, struct table_bucket *bucket, uint32_t hash, uint32_t ref)
 {
-    for (unsigned n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
             if (bucket->ref[i] == 0) {
                 fill_slot(table, (struct table_slot){bucket, i}, hash, ref);
@@ -203,7 +202,7 @@ table_bucket_close_gap(struct table *table, uint32_t index, struct table_slot sl
     struct table_bucket *last = table_bucket(table, index);
     if (last == NULL)
         return;
-    for (unsigned n = 0; n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; n < TABLE_CHAIN_MAX; n++) {
         struct table_bucket *next = table_bucket_next(table, last);
         if (next == NULL)
             break;
@@ -237,7 +236,7 @@ table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot)
 static void
 free_chain(struct table *table, uint32_t unit)
 {
-    for (unsigned n = 0; unit != 0 && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; unit != 0 && n < TABLE_CHAIN_MAX; n++) {
         const struct table_bucket *bucket = overflow_at(table, unit);
         if (bucket == NULL)
             return;
@@ -284,7 +283,7 @@ table_bucket_drop_moved(struct table *table, uint32_t index)
 {
     struct table_bucket *first = table_bucket(table, index);
     struct table_bucket *bucket = first;
-    for (unsigned n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         unsigned i = 0;
         while (i < TABLE_BUCKET_SLOTS) {
             if (bucket->ref[i] == 0 || table_bucket_index(table, bucket->hash[i]) == index) {
@@ -317,7 +316,7 @@ table_buckets_grow(struct table *table)
     const struct table_bucket *from = table_bucket(table, count & mask >> 1);
     if (to == NULL)
         return;
-    for (unsigned n = 0; from != NULL && n < CHAIN_MAX; n++) {
+    for (unsigned n = 0; from != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
             if (from->ref[i] == 0 || (from->hash[i] & mask) != count)
                 continue;

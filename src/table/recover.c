@@ -20,7 +20,6 @@
 #include "base/mem.h"
 #include "table/table_priv.h"
 
-#define CHAIN_MAX    (1u << 20)
 #define BUCKET_UNITS ((uint32_t)(sizeof(struct table_bucket) / TABLE_UNIT_BYTES))
 
 struct found {
@@ -99,7 +98,7 @@ static int
 find_chain(struct table *table, uint32_t index, struct finds *finds)
 {
     struct table_bucket *bucket = table_bucket(table, index);
-    for (uint32_t n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (uint32_t n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
             struct table_record record;
             uint32_t hash = bucket->hash[i], ref = bucket->ref[i];
@@ -202,7 +201,7 @@ static void
 close_gaps(struct table *table, uint32_t index)
 {
     struct table_bucket *bucket = table_bucket(table, index);
-    for (uint32_t n = 0; bucket != NULL && n < CHAIN_MAX; n++) {
+    for (uint32_t n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS && bucket->next != 0; i++)
             while (bucket->next != 0 && bucket->ref[i] == 0)
                 table_bucket_close_gap(table, index, (struct table_slot){bucket, i});

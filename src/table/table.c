@@ -7,8 +7,8 @@
  *             i64 time of expiry, ms since 1970, if bit 30 is set
  *             the value, then the key (or its four bytes)
  *
- * A record never changes but for its time of expiry and of use: a new value is a new record, and one
- * store of its place makes it the key's. So a reader inside a transaction keeps what it found, and a
+ * A record never changes but for its time of use: a new value or time of expiry is a new record, and
+ * one store of its place makes it the key's. So a reader inside a transaction keeps what it found, and a
  * process that dies leaves one or the other. The old block is free afterwards.
  */
 #include "table/table.h"
@@ -189,6 +189,7 @@ table_close(struct table *table)
     table_arena_close(&table->arena);
     base_free(table->deferred);
     base_free(table->pins);
+    base_free(table->drafts);
     base_free(table);
 }
 
@@ -529,8 +530,8 @@ table_make_room(struct table *table, uint32_t units)
     return 0;
 }
 
-int
-table_draft(
+static int
+make_draft(
     struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
     struct table_draft *ret)
 {
@@ -563,9 +564,40 @@ table_draft(
     return 0;
 }
 
+int
+table_draft(
+    struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
+    struct table_draft *ret)
+{
+    if (table->draft_count == table->draft_cap) {
+        size_t cap = table->draft_cap == 0 ? 8 : 2 * table->draft_cap;
+        struct table_extent *grown = base_realloc_array(table->drafts, cap, sizeof *grown);
+        if (grown == NULL)
+            return DOR_E_NO_MEMORY;
+        table->drafts = grown;
+        table->draft_cap = cap;
+    }
+    int rc = make_draft(table, key, length, expiry_ms, ret);
+    if (rc == 0)
+        table->drafts[table->draft_count++] = (struct table_extent){ret->unit, ret->units};
+    return rc;
+}
+
+/* DRAFT is in the list when others could change the table while it was filled. */
+static void
+forget_draft(struct table *table, const struct table_draft *draft)
+{
+    for (size_t i = 0; i < table->draft_count; i++)
+        if (table->drafts[i].unit == draft->unit) {
+            table->drafts[i] = table->drafts[--table->draft_count];
+            return;
+        }
+}
+
 void
 table_drop_draft(struct table *table, struct table_draft *draft)
 {
+    forget_draft(table, draft);
     if (draft->units != 0)
         table_heap_free(&table->arena, draft->unit, draft->units);
     *draft = (struct table_draft){0};
@@ -583,6 +615,7 @@ table_commit_draft(struct table *table, const struct table_key *key, struct tabl
         table_drop_draft(table, draft);
         return rc;
     }
+    forget_draft(table, draft);
     *draft = (struct table_draft){0};
     struct table_record record;
     if (table->changed != NULL && table_record(table, ref, &record)) {
@@ -597,8 +630,8 @@ table_set(
     struct table *table, const struct table_key *key, const void *bytes, size_t length,
     int64_t expiry_ms)
 {
-    struct table_draft draft;
-    int rc = table_draft(table, key, length, expiry_ms, &draft);
+    struct table_draft draft = {0};
+    int rc = make_draft(table, key, length, expiry_ms, &draft);
     if (rc != 0)
         return rc;
     if (length != 0)
@@ -631,11 +664,11 @@ table_expire(
         if (!table_remove(table, key))
             return dor_fail(DOR_E_NO_MEMORY, "the key could not be removed");
     } else if (value.expiry_ms != expiry_ms) {
-        struct table_draft draft;
+        struct table_draft draft = {0};
         rc = table_pin(table, value.ref); /* it may be evicted to make room for itself */
         if (rc != 0)
             return rc;
-        rc = table_draft(table, key, value.length, expiry_ms, &draft);
+        rc = make_draft(table, key, value.length, expiry_ms, &draft);
         if (rc == 0) {
             memcpy(draft.bytes, value.bytes, value.length);
             rc = table_commit_draft(table, key, &draft);

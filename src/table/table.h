@@ -147,8 +147,11 @@ bool table_remove(struct table *table, const struct table_key *key);
 DOR_MUST_CHECK int table_expire(
     struct table *table, const struct table_key *key, int64_t expiry_ms, bool *ret_found);
 
-/* All keys, and all libraries too with LIBRARIES. Takes no longer for many. Not in a transaction. */
-void table_flush(struct table *table, bool libraries);
+/*
+ * Remove all keys, and all libraries too with LIBRARIES; takes hardly longer for many. DOR_E_BUSY in a
+ * transaction; on an error nothing has changed.
+ */
+DOR_MUST_CHECK int table_flush(struct table *table, bool libraries);
 
 /*
  * Keys one bucket after the other: FN for each, until BUCKETS were seen or FN returns false. CURSOR

@@ -45,7 +45,12 @@ struct table {
     size_t deferred_count, deferred_cap;
     struct table_pin *pins;
     size_t pin_count, pin_cap;
+    struct table_extent *drafts; /* given out by table_draft() */
+    size_t draft_count, draft_cap;
 };
+
+/* Buckets of a chain that are looked at. A chain grows that long only when keys are made to collide. */
+#define TABLE_CHAIN_MAX 4096u
 
 /* A bucket that continues another, with the words of its block in front. */
 #define TABLE_OVERFLOW_BYTES (sizeof(struct table_block) + sizeof(struct table_bucket))
@@ -122,7 +127,7 @@ void table_journal_undo(struct table *table);
 /* ---- recover.c ---- */
 DOR_MUST_CHECK int table_recover(struct table *table);
 
-/* ---- upkeep.c ---- */
+/* ---- flush.c ---- */
 
 /* Finish the flush that a process began and did not end, if any. */
 DOR_MUST_CHECK int table_resume_flush(struct table *table);
