@@ -91,7 +91,10 @@ struct table_arena {
 DOR_MUST_CHECK int
 table_arena_create(int fd, uint64_t limit_bytes, uint32_t seed, struct table_arena *ret);
 
-/* Map the arena in FD, taken over also on error. What is behind the header is believed by nobody. */
+/*
+ * Map the arena in FD, taken over also on error. What is behind the header is believed by
+ * nobody.
+ */
 DOR_MUST_CHECK int table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret);
 
 void table_arena_close(struct table_arena *arena);

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flush.c - emptying a table: all blocks are forgotten at once, but for libraries, pinned records and
- * drafts, which stay where they are. Memory is given back later, a piece at a time.
+ * flush.c - emptying a table: all blocks are forgotten at once, but for libraries, pinned
+ * records and drafts, which stay where they are. Memory is given back later, a piece at a time.
  *
- *     flush block: u32 units, u32 tag fffd0000, u32 count, u32 0, then of each library u32 hash, u32
+ *     flush block: u32 units, u32 tag fffd0000, u32 count, u32 0, then of each library u32
+ *     hash, u32
  *                  place
  *
  *     none --> the block is written --> header.flush names it --> buckets, counts, heap anew, the
  *     libraries put back --> header.flush = 0 --> the block is freed
  *
- * Without libraries there is no block and the header has TABLE_FLUSH_ALL. Invariant: from the moment
- * the header has either, all that the flush needs is in the block and in the records that it names,
- * and nothing of that changes until the header is 0 again; so a process that dies in between is
- * finished by the next, from the begin.
+ * Without libraries there is no block and the header has TABLE_FLUSH_ALL. Invariant: from the
+ * moment the header has either, all that the flush needs is in the block and in the records
+ * that it names, and nothing of that changes until the header is 0 again; so a process that
+ * dies in between is finished by the next, from the begin.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -130,7 +131,10 @@ is_library(
     return table_record_key(table, ret, scratch).hash == entry[0];
 }
 
-/* The flush that the header tells of, from its begin. KEPT has room for its libraries and a block. */
+/*
+ * The flush that the header tells of, from its begin. KEPT has room for its libraries and a
+ * block.
+ */
 static void
 flush(struct table *table, struct kept *kept)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hash.h - the hashes of keys: 32 bits, and cheap where numbers have 32 bits, because storage functions
- * compute them too (src/table/kv.js has the twin). Strings take MurmurHash3 x86_32 (Appleby, public
- * domain); numbers a mixer that loses nothing (Wellons, "hash prospector", unlicensed), so that a
- * number's hash is the number.
+ * hash.h - the hashes of keys: 32 bits, and cheap where numbers have 32 bits, because storage
+ * functions compute them too (src/table/kv.js has the twin). Strings take MurmurHash3 x86_32
+ * (Appleby, public domain); numbers a mixer that loses nothing (Wellons, "hash prospector",
+ * unlicensed), so that a number's hash is the number.
  *
  * The seed keeps tables from sharing their bad luck. It is no secret from the tenant: whoever
  * makes keys collide on purpose slows his own table down.

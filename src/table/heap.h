@@ -5,8 +5,8 @@
  *
  * Ownership:  blocks belong to the table that asked for them.
  * Threads:    those of the arena.
- * Errors:     DOR_E_NO_SPACE at the arena's limit; what is wrong in the lists of free blocks costs
- *             these blocks, no more.
+ * Errors:     DOR_E_NO_SPACE at the arena's limit; what is wrong in the lists of free blocks
+ *             costs these blocks, no more.
  */
 #ifndef DOR_TABLE_HEAP_H
 #define DOR_TABLE_HEAP_H
@@ -38,8 +38,8 @@ struct table_block {
 uint32_t table_heap_units(uint64_t size_bytes);
 
 /*
- * A block of table_heap_units(SIZE_BYTES), whose first two words the caller writes before anything
- * else happens to the arena. The limit is not looked at.
+ * A block of table_heap_units(SIZE_BYTES), whose first two words the caller writes before
+ * anything else happens to the arena. The limit is not looked at.
  */
 DOR_MUST_CHECK int
 table_heap_alloc(struct table_arena *arena, uint64_t size_bytes, uint32_t *ret);

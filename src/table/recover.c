@@ -3,10 +3,10 @@
  * recover.c - a table out of an arena whose process died at any moment, or that was written to by
  * somebody who should not have.
  *
- * A flush under way is finished. Otherwise the open transaction is undone; then every slot is looked
- * at: a record counts if it lies inside the arena, its words make sense, and its key has the hash of
- * its slot, in the right bucket, once. What overlaps something else is left out. All that is not found
- * through the buckets is free, and the lists and counts are made anew.
+ * A flush under way is finished. Otherwise the open transaction is undone; then every slot is
+ * looked at: a record counts if it lies inside the arena, its words make sense, and its key has
+ * the hash of its slot, in the right bucket, once. What overlaps something else is left out.
+ * All that is not found through the buckets is free, and the lists and counts are made anew.
  *
  * Invariant: the buckets lose only what is wrong in them, so a process that dies here too leaves
  * as much to find.

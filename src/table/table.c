@@ -3,13 +3,14 @@
  * table.c - records, and what can be done with keys.
  *
  *     record: u32 length of the value, bit 30: it expires, bit 31: it is a library
- *             u32 length of the key or TABLE_KEY_NUMBER in the upper half; time of the last use below
- *             i64 time of expiry, ms since 1970, if bit 30 is set
+ *             u32 length of the key or TABLE_KEY_NUMBER in the upper half; time of the last use
+ *             below i64 time of expiry, ms since 1970, if bit 30 is set
  *             the value, then the key (or its four bytes)
  *
- * A record never changes but for its time of use: a new value or time of expiry is a new record, and
- * one store of its place makes it the key's. So a reader inside a transaction keeps what it found, and a
- * process that dies leaves one or the other. The old block is free afterwards.
+ * A record never changes but for its time of use: a new value or time of expiry is a new
+ * record, and one store of its place makes it the key's. So a reader inside a transaction keeps
+ * what it found, and a process that dies leaves one or the other. The old block is free
+ * afterwards.
  */
 #include "table/table.h"
 
@@ -380,8 +381,8 @@ tell(
 }
 
 /*
- * Let NEW_REF take the place of what SLOT holds under HASH; either may be none. On an error nothing
- * has changed.
+ * Let NEW_REF take the place of what SLOT holds under HASH; either may be none. On an error
+ * nothing has changed.
  */
 static int
 replace(struct table *table, uint32_t hash, struct table_slot slot, uint32_t new_ref)
@@ -463,7 +464,10 @@ table_find(
     return true;
 }
 
-/* How long ago the record was used, in units of 4096 ms; more than that for what cannot be read. */
+/*
+ * How long ago the record was used, in units of 4096 ms; more than that for what cannot be
+ * read.
+ */
 static uint32_t
 idle_time(const struct table *table, uint32_t ref)
 {

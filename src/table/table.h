@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * table.h - the keys of one tenant: strings to strings, in an arena. Look-ups take a cache line
- * of a bucket and the record; the number of buckets grows by one at a time (linear hashing, Litwin,
- * VLDB 1980), so nothing ever stops for a rehash, and a scan meets every key that stays.
+ * of a bucket and the record; the number of buckets grows by one at a time (linear hashing,
+ * Litwin, VLDB 1980), so nothing ever stops for a rehash, and a scan meets every key that stays.
  *
  * A change is one store of one word after everything it leads to is in place. A process that is
  * killed leaves the old or the new value; what it left open in a transaction is undone by
@@ -64,8 +64,8 @@ struct table_stat {
 
 /*
  * Told of every change when it is made, KEY and VALUE as they are now; VALUE is NULL when the key
- * went, KEY too for a flush. May not change the table. Changes of a transaction that is given up are
- * not told back: who keeps a log drops what came since table_begin().
+ * went, KEY too for a flush. May not change the table. Changes of a transaction that is given
+ * up are not told back: who keeps a log drops what came since table_begin().
  */
 enum table_change {
     TABLE_CHANGE_SET,
@@ -89,9 +89,9 @@ DOR_MUST_CHECK int
 table_create(int fd, const struct table_options *options, struct table **ret);
 
 /*
- * The table in FD, taken over also on error. RECOVER after a process died with it: every bucket and
- * record is looked at, what makes no sense is left out and counted as damaged, an open transaction
- * is undone.
+ * The table in FD, taken over also on error. RECOVER after a process died with it: every bucket
+ * and record is looked at, what makes no sense is left out and counted as damaged, an open
+ * transaction is undone.
  */
 DOR_MUST_CHECK int
 table_open(int fd, const struct table_options *options, bool recover, struct table **ret);
@@ -125,8 +125,9 @@ DOR_MUST_CHECK int table_set(
     int64_t expiry_ms);
 
 /*
- * The same in two steps, for values that are not in one piece or not there yet: *RET is where LENGTH
- * bytes are to be written. Until it is committed or dropped the table may change, and nobody sees it.
+ * The same in two steps, for values that are not in one piece or not there yet: *RET is where
+ * LENGTH bytes are to be written. Until it is committed or dropped the table may change, and
+ * nobody sees it.
  */
 struct table_draft {
     uint32_t unit, units;
@@ -148,15 +149,15 @@ DOR_MUST_CHECK int table_expire(
     struct table *table, const struct table_key *key, int64_t expiry_ms, bool *ret_found);
 
 /*
- * Remove all keys, and all libraries too with LIBRARIES; takes hardly longer for many. DOR_E_BUSY in a
- * transaction; on an error nothing has changed.
+ * Remove all keys, and all libraries too with LIBRARIES; takes hardly longer for many.
+ * DOR_E_BUSY in a transaction; on an error nothing has changed.
  */
 DOR_MUST_CHECK int table_flush(struct table *table, bool libraries);
 
 /*
- * Keys one bucket after the other: FN for each, until BUCKETS were seen or FN returns false. CURSOR
- * 0 begins; the result is the next cursor, 0 at the end. Keys that are there all the time are met;
- * some may be met twice. FN may remove the key it is given and change nothing else.
+ * Keys one bucket after the other: FN for each, until BUCKETS were seen or FN returns false.
+ * CURSOR 0 begins; the result is the next cursor, 0 at the end. Keys that are there all the
+ * time are met; some may be met twice. FN may remove the key it is given and change nothing else.
  */
 typedef bool
 table_scan_fn(void *context, const struct table_key *key, const struct table_value *value);
@@ -164,13 +165,15 @@ uint64_t table_scan(
     struct table *table, uint64_t cursor, uint32_t buckets, bool libraries, table_scan_fn *fn,
     void *context);
 
-/* Any key, by the random number RANDOM; false in an empty table. SCRATCH holds a number's text. */
+/*
+ * Any key, by the random number RANDOM; false in an empty table. SCRATCH holds a number's text.
+ */
 bool
 table_random_key(struct table *table, uint64_t random, char scratch[16], struct table_key *ret);
 
 /*
- * Changes between begin and commit happen together, also for a process that is killed. Values handed
- * out inside stay readable until the end. One at a time. Begin may evict to have room.
+ * Changes between begin and commit happen together, also for a process that is killed. Values
+ * handed out inside stay readable until the end. One at a time. Begin may evict to have room.
  */
 DOR_MUST_CHECK int table_begin(struct table *table);
 void table_commit(struct table *table);
@@ -182,9 +185,9 @@ DOR_MUST_CHECK int table_pin(struct table *table, uint32_t ref);
 void table_unpin(struct table *table, uint32_t ref);
 
 /*
- * What keeps a table in order: keys whose time has come go, free blocks are joined, memory is given
- * back. Does at most about STEPS buckets and blocks (a thousand take less than a millisecond); true
- * when there is more to do now.
+ * What keeps a table in order: keys whose time has come go, free blocks are joined, memory is
+ * given back. Does at most about STEPS buckets and blocks (a thousand take less than a
+ * millisecond); true when there is more to do now.
  */
 bool table_maintain(struct table *table, uint32_t steps);
 

@@ -49,7 +49,10 @@ struct table {
     size_t draft_count, draft_cap;
 };
 
-/* Buckets of a chain that are looked at. A chain grows that long only when keys are made to collide. */
+/*
+ * Buckets of a chain that are looked at. A chain grows that long only when keys are made to
+ * collide.
+ */
 #define TABLE_CHAIN_MAX 4096u
 
 /* A bucket that continues another, with the words of its block in front. */
@@ -78,7 +81,10 @@ struct table_slot {
 
 /* ---- buckets.c ---- */
 
-/* The bucket numbered INDEX, below the header's bucket_count or just that; NULL if it lies outside. */
+/*
+ * The bucket numbered INDEX, below the header's bucket_count or just that; NULL if it lies
+ * outside.
+ */
 struct table_bucket *table_bucket(const struct table *table, uint32_t index);
 uint32_t table_bucket_index(const struct table *table, uint32_t hash);
 struct table_bucket *

@@ -3,9 +3,11 @@
  * transaction.c - several changes as one, by an undo journal inside the arena.
  *
  *     journal block: u32 units, u32 tag fffd0000, u32 unit of the block before (0 = first), u32
- *                    its number from 0, then JOURNAL_ENTRIES entries: u32 hash, u32 old place, u32 new place (0 = none)
+ *                    its number from 0, then JOURNAL_ENTRIES entries: u32 hash, u32 old place,
+ *                    u32 new place (0 = none)
  *
- *     none --begin--> open --first change--> journal in the arena --commit--> journal = 0 --> freed
+ *     none --begin--> open --first change--> journal in the arena --commit--> journal = 0 -->
+ *     freed
  *                                                  |abort, or found by recovery
  *                                                  +--> undone, last entry first --> freed
  *

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * docs/formats/table.md is true: the bytes in it are those of the example that it tells of, and a second
- * reader, written from the page alone, finds the example's keys in them.
+ * t_table_format.c - docs/formats/table.md is true: the bytes in it are those of the example
+ * that it tells of, and a second reader, written from the page alone, finds the example's keys
+ * in them.
  */
 #include "tap.h"
 

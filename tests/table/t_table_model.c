@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random changes to a table beside a plain model of it: same answers, also after a transaction is given
- * up, after the table is opened again with recovery, and after a flush.
+ * t_table_model.c - Random changes to a table beside a plain model of it: same answers, also
+ * after a transaction is given up, after the table is opened again with recovery, and after a
+ * flush.
  */
 #include "tap.h"
 
