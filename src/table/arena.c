@@ -26,6 +26,7 @@ _Static_assert(
     offsetof(struct table_header, buckets) == 3072, "as docs/formats/table.md has it");
 
 #define FILE_STEP_BYTES 65536
+#define RESERVE_PART    64
 
 static int
 map_arena(int fd, uint64_t limit_bytes, struct table_arena *ret)
@@ -45,11 +46,13 @@ map_arena(int fd, uint64_t limit_bytes, struct table_arena *ret)
         mmap(NULL, mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)
         return dor_fail_errno(errno, "cannot map a table of %" PRIu64 " bytes", limit_bytes);
+    uint64_t units = (mapped_bytes - DOR_PAGE_BYTES) / TABLE_UNIT_BYTES;
     *ret = (struct table_arena){
         .fd = fd,
         .base = base,
         .header = base,
         .mapped_bytes = mapped_bytes,
+        .records_end = (uint32_t)(units - units / RESERVE_PART),
     };
     return 0;
 }
@@ -96,17 +99,25 @@ table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret)
         fd, base_max_u64(limit_bytes, base_min_u64(file_bytes, TABLE_ARENA_BYTES_MAX)), &arena);
     if (rc != 0)
         return rc;
-    arena.file_bytes = file_bytes;
     const struct table_header *header = arena.header;
     if (header->magic != TABLE_MAGIC || header->version != TABLE_VERSION ||
-        (uint64_t)header->top * TABLE_UNIT_BYTES > file_bytes ||
+        (uint64_t)header->top * TABLE_UNIT_BYTES >
+            base_min_u64(file_bytes, TABLE_ARENA_BYTES_MAX) ||
         header->top < sizeof *header / TABLE_UNIT_BYTES) {
         munmap(arena.base, arena.mapped_bytes);
         return dor_fail(
             DOR_E_CORRUPT, "this memory is no table, or one of a version that is not known");
     }
-    arena.header->limit_units =
-        (uint32_t)base_min_u64(limit_bytes / TABLE_UNIT_BYTES, UINT32_MAX);
+    /* An arena out of a snapshot ends with its last page. */
+    uint64_t least_bytes = (uint64_t)header->top * TABLE_UNIT_BYTES + DOR_PAGE_BYTES;
+    if (file_bytes < least_bytes &&
+        (rc = base_file_truncate(fd, least_bytes, "the memory of a table")) != 0) {
+        munmap(arena.base, arena.mapped_bytes);
+        return rc;
+    }
+    arena.file_bytes = base_max_u64(file_bytes, least_bytes);
+    arena.dirty_top = (uint32_t)base_min_u64(file_bytes / TABLE_UNIT_BYTES, UINT32_MAX);
+    arena.header->limit_units = (uint32_t)(limit_bytes / TABLE_UNIT_BYTES);
     arena.fd = base_take_fd(&guard);
     *ret = arena;
     return 0;
@@ -132,8 +143,7 @@ table_arena_extend(struct table_arena *arena, uint32_t top)
     if (need <= arena->file_bytes)
         return 0;
     uint64_t bytes = need + base_max_u64(need / 8, FILE_STEP_BYTES);
-    bytes = base_min_u64(
-        base_round_down_u64(bytes, DOR_PAGE_BYTES), arena->mapped_bytes - DOR_PAGE_BYTES);
+    bytes = base_min_u64(base_round_down_u64(bytes, DOR_PAGE_BYTES), arena->mapped_bytes);
     int rc = base_file_truncate(arena->fd, bytes, "the memory of a table");
     if (rc == 0)
         arena->file_bytes = bytes;

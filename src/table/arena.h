@@ -85,6 +85,8 @@ struct table_arena {
     struct table_mark *mark; /* NULL = none stands */
     uint32_t sweep_unit;     /* where the sweep of the heap goes on; 0 = at its begin */
     uint32_t punched_to;     /* how far the free block there has given its memory back */
+    uint32_t dirty_top;      /* units from there on have no memory */
+    uint32_t records_end;    /* what is above is kept for buckets and the journal */
 };
 
 /* Make an empty arena in the empty memory file FD, which is taken over also on error. */

@@ -26,6 +26,7 @@
 #include "table/table_priv.h"
 
 #define BUCKET_WORDS 16
+#define BUCKET_UNITS 8u
 #define KEYS_PER_2   11 /* in two buckets on average before there is one more */
 #define FIRST_LOG    4
 
@@ -142,6 +143,7 @@ new_overflow(struct table *table, uint32_t *ret)
     if (rc != 0)
         return rc;
     struct table_block *block = table_arena_at(&table->arena, unit);
+    table_arena_touch(&table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, TABLE_OVERFLOW_BYTES);
     memset(block, 0, TABLE_OVERFLOW_BYTES);
     block->length = table_heap_units(TABLE_OVERFLOW_BYTES);
     block->tag = TABLE_KEY_BUCKETS << 16;
@@ -183,7 +185,7 @@ insert_into(struct table *table, struct table_bucket *bucket, uint32_t hash, uin
         }
         bucket = table_bucket_next(table, bucket);
     }
-    return dor_fail(DOR_E_CORRUPT, "the table is damaged: a chain of buckets does not end");
+    return dor_fail(DOR_E_NO_SPACE, "too many keys of the table have the same hash");
 }
 
 int
@@ -195,31 +197,91 @@ table_slot_insert(struct table *table, uint32_t hash, uint32_t ref)
     return insert_into(table, bucket, hash, ref);
 }
 
-void
-table_bucket_close_gap(struct table *table, uint32_t index, struct table_slot slot)
+/* The last bucket of the chain INDEX, and the one before it, NULL when the first is the last. */
+static struct table_bucket *
+last_bucket(const struct table *table, uint32_t index, struct table_bucket **ret_before)
 {
-    struct table_bucket *before = NULL;
     struct table_bucket *last = table_bucket(table, index);
-    if (last == NULL)
-        return;
-    for (unsigned n = 0; n < TABLE_CHAIN_MAX; n++) {
+    *ret_before = NULL;
+    for (unsigned n = 0; last != NULL && n < TABLE_CHAIN_MAX; n++) {
         struct table_bucket *next = table_bucket_next(table, last);
         if (next == NULL)
             break;
-        before = last;
+        *ret_before = last;
         last = next;
     }
+    return last;
+}
+
+/* Slots of BUCKET up to its last entry. */
+static unsigned
+slots_in_use(const struct table_bucket *bucket)
+{
     unsigned count = TABLE_BUCKET_SLOTS;
-    while (count > 0 && last->ref[count - 1] == 0)
+    while (count > 0 && bucket->ref[count - 1] == 0)
         count--;
+    return count;
+}
+
+/* Fill the empty SLOT of the chain INDEX with its last entry, and free its last bucket if empty. */
+static void
+close_gap(struct table *table, uint32_t index, struct table_slot slot)
+{
+    struct table_bucket *before;
+    struct table_bucket *last = last_bucket(table, index, &before);
+    if (last == NULL)
+        return;
+    unsigned count = slots_in_use(last);
     if (count > 0 && (last != slot.bucket || count - 1 > slot.index)) {
         fill_slot(table, slot, last->hash[count - 1], last->ref[count - 1]);
-        table_arena_put(&table->arena, &last->ref[--count], 0);
+        table_arena_put(&table->arena, &last->ref[count - 1], 0);
+        count = slots_in_use(last);
     }
     if (count == 0 && before != NULL) {
         uint32_t unit = before->next;
         table_arena_put(&table->arena, &before->next, 0);
         free_overflow(table, unit);
+    }
+}
+
+bool
+table_slot_fill(struct table *table, uint32_t hash, uint32_t ref)
+{
+    struct table_bucket *bucket = table_bucket(table, table_bucket_index(table, hash));
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
+        for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
+            if (bucket->ref[i] == 0) {
+                fill_slot(table, (struct table_slot){bucket, i}, hash, ref);
+                return true;
+            }
+        bucket = table_bucket_next(table, bucket);
+    }
+    return false;
+}
+
+void
+table_bucket_pack(struct table *table, uint32_t index)
+{
+    struct table_bucket *first = table_bucket(table, index);
+    struct table_bucket *bucket = first;
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
+        for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
+            if (bucket->ref[i] != 0 && table_bucket_index(table, bucket->hash[i]) != index)
+                table_arena_put(&table->arena, &bucket->ref[i], 0);
+        bucket = table_bucket_next(table, bucket);
+    }
+    bucket = first;
+    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
+        /* An end that is empty goes at the first gap, and the gap is looked at again. */
+        for (unsigned i = 0; i < TABLE_BUCKET_SLOTS && bucket->next != 0;)
+            if (bucket->ref[i] == 0)
+                close_gap(table, index, (struct table_slot){bucket, i});
+            else
+                i++;
+        struct table_bucket *next = table_bucket_next(table, bucket);
+        if (next != NULL && next->next == 0 && slots_in_use(next) == 0)
+            close_gap(table, index, (struct table_slot){next, 0});
+        bucket = table_bucket_next(table, bucket);
     }
 }
 
@@ -230,7 +292,7 @@ table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot)
     uint32_t index = table_bucket_index(table, hash);
     const struct table_bucket *first = table_bucket(table, index);
     if (first != NULL && (first->next != 0 || slot.bucket != first))
-        table_bucket_close_gap(table, index, slot);
+        close_gap(table, index, slot);
 }
 
 static void
@@ -246,6 +308,13 @@ free_chain(struct table *table, uint32_t unit)
     }
 }
 
+/* For INDEX buckets, to align them, and for one more; see new_bucket(). */
+uint32_t
+table_segment_units(uint32_t index)
+{
+    return (index + 2) * BUCKET_UNITS;
+}
+
 /* Memory for the bucket INDEX, the first one that is not there. */
 static struct table_bucket *
 new_bucket(struct table *table, uint32_t index)
@@ -255,19 +324,21 @@ new_bucket(struct table *table, uint32_t index)
     if (segment >= TABLE_SEGMENTS)
         return NULL;
     if (header->segments[segment] == 0) {
-        const uint32_t bucket_units = sizeof(struct table_bucket) / TABLE_UNIT_BYTES;
-        uint32_t units =
-            (index + 1) * bucket_units; /* as many as there are, and to align them */
+        uint32_t units = table_segment_units(index);
         uint32_t unit;
         if (index > (REF_UNIT_MASK >> 4) ||
             table_heap_alloc_top(&table->arena, units, &unit) != 0)
             return NULL;
         struct table_block *block = table_arena_at(&table->arena, unit);
+        table_arena_touch(
+            &table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, sizeof(struct table_block));
         block->length = units;
         block->tag = TABLE_KEY_BUCKETS << 16;
-        uint32_t first = (unit + bucket_units) & ~(bucket_units - 1);
-        table_arena_put(
-            &table->arena, &header->segments[segment], first * 2 - index * BUCKET_WORDS);
+        uint32_t word = ((unit + BUCKET_UNITS) & ~(BUCKET_UNITS - 1)) * 2;
+        /* 0 says that there is no segment, so it lies a bucket further if that would come out. */
+        if (word == index * BUCKET_WORDS)
+            word += BUCKET_WORDS;
+        table_arena_put(&table->arena, &header->segments[segment], word - index * BUCKET_WORDS);
     }
     struct table_bucket *bucket = table_bucket(table, index);
     if (bucket != NULL) {
@@ -276,30 +347,6 @@ new_bucket(struct table *table, uint32_t index)
         memset(bucket, 0, sizeof *bucket);
     }
     return bucket;
-}
-
-void
-table_bucket_drop_moved(struct table *table, uint32_t index)
-{
-    struct table_bucket *first = table_bucket(table, index);
-    struct table_bucket *bucket = first;
-    for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
-        unsigned i = 0;
-        while (i < TABLE_BUCKET_SLOTS) {
-            if (bucket->ref[i] == 0 || table_bucket_index(table, bucket->hash[i]) == index) {
-                i++;
-                continue;
-            }
-            /* The last entry comes here: look at this slot again. If the bucket was the last
-             * one and is empty now, it is freed, and its words say nothing. */
-            table_arena_put(&table->arena, &bucket->ref[i], 0);
-            bool alone = bucket != first && bucket->next == 0 && i == 0 && bucket->ref[1] == 0;
-            table_bucket_close_gap(table, index, (struct table_slot){bucket, i});
-            if (alone)
-                return;
-        }
-        bucket = table_bucket_next(table, bucket);
-    }
 }
 
 void
@@ -330,8 +377,18 @@ table_buckets_grow(struct table *table)
     if (((count + 1) & count) == 0)
         table_arena_put(&table->arena, &header->bucket_mask, 2 * mask + 1);
     table_arena_put(&table->arena, &header->bucket_count, count + 1);
-    table_bucket_drop_moved(table, count & mask >> 1);
+    table_bucket_pack(table, count & mask >> 1);
     table->splits++;
+}
+
+uint32_t
+table_buckets_ahead(const struct table *table)
+{
+    const struct table_header *header = table->arena.header;
+    unsigned segment = segment_of(header->bucket_count);
+    if (segment >= TABLE_SEGMENTS || header->segments[segment] == 0)
+        return 0;
+    return header->bucket_mask + 1 - header->bucket_count;
 }
 
 void

@@ -28,6 +28,7 @@
 #define FREE_TAG         (TABLE_KEY_FREE << 16)
 #define PUNCH_UNITS      (65536 / TABLE_UNIT_BYTES)
 #define PUNCH_STEP_UNITS ((2u << 20) / TABLE_UNIT_BYTES)
+#define TRIM_UNITS       ((256u << 10) / TABLE_UNIT_BYTES) /* stay above the top, to be used again */
 #define PUNCHED          1u /* in the tag of a free block: its memory has been given back */
 
 struct free_block {
@@ -189,9 +190,9 @@ table_heap_alloc_top(struct table_arena *arena, uint32_t units, uint32_t *ret)
     if (rc != 0)
         return rc;
     table_arena_touch(arena, 0, DOR_PAGE_BYTES);
-    table_arena_touch(
-        arena, (uint64_t)unit * TABLE_UNIT_BYTES, (uint64_t)units * TABLE_UNIT_BYTES);
     header->top = unit + units;
+    if (arena->dirty_top < header->top)
+        arena->dirty_top = header->top;
     header->used_units += units;
     *ret = unit;
     return 0;
@@ -205,17 +206,15 @@ table_heap_alloc(struct table_arena *arena, uint64_t size_bytes, uint32_t *ret)
     uint32_t unit = take_free(arena, units);
     if (unit == 0)
         return table_heap_alloc_top(arena, units, ret);
-    table_arena_touch(
-        arena, (uint64_t)unit * TABLE_UNIT_BYTES, (uint64_t)units * TABLE_UNIT_BYTES);
     arena->header->used_units += units;
     *ret = unit;
     return 0;
 }
 
-/* A sweep that came further begins again: what will be there may start elsewhere. */
-static void
-lower_top(struct table_arena *arena, uint32_t unit)
+void
+table_heap_lower_top(struct table_arena *arena, uint32_t unit)
 {
+    /* A sweep that came further begins again: what will be there may start elsewhere. */
     arena->header->top = unit;
     if (arena->sweep_unit >= unit)
         arena->sweep_unit = 0;
@@ -228,7 +227,7 @@ table_heap_free(struct table_arena *arena, uint32_t unit, uint32_t units)
     table_arena_touch(arena, 0, DOR_PAGE_BYTES);
     header->used_units -= units < header->used_units ? units : header->used_units;
     if (unit + units == header->top)
-        lower_top(arena, unit);
+        table_heap_lower_top(arena, unit);
     else
         write_free(arena, unit, units, 0);
 }
@@ -259,7 +258,8 @@ table_heap_reset(struct table_arena *arena)
     table_arena_touch(arena, 0, DOR_PAGE_BYTES);
     memset(header->free_map, 0, sizeof header->free_map);
     memset(header->free_heads, 0, sizeof header->free_heads);
-    lower_top(arena, TABLE_HEAP_FIRST);
+    arena->sweep_unit = 0;
+    header->top = TABLE_HEAP_FIRST;
     header->used_units = 0;
 }
 
@@ -271,78 +271,44 @@ table_heap_add_free(struct table_arena *arena, uint32_t from, uint32_t to)
         write_free(arena, from, to - from, 0);
 }
 
-/* Join what is free behind the free block at UNIT to it; the units they have then. */
-static uint32_t
-join_free(struct table_arena *arena, uint32_t unit, uint32_t *blocks)
+void
+table_heap_take_out(struct table_arena *arena, uint32_t unit)
 {
-    const struct table_block *first = table_arena_at(arena, unit);
-    uint32_t units = first->length;
-    uint32_t joined = 0;
-    for (; *blocks > 0; --*blocks, joined++) {
-        uint32_t next = unit + units;
-        uint32_t more = table_heap_block_units(arena, next);
-        const struct table_block *block = table_arena_at(arena, next);
-        if (more == 0 || TABLE_TAG_KEY_BYTES(block->tag) != TABLE_KEY_FREE)
-            break;
-        if (more >= 2)
-            unlink_free(arena, next, table_arena_at(arena, next));
-        units += more;
-    }
-    if (joined == 0)
-        return units;
-    if (first->length >= 2)
-        unlink_free(arena, unit, table_arena_at(arena, unit));
-    write_free(arena, unit, units, 0);
-    return units;
+    const struct free_block *block = free_block_at(arena, unit);
+    table_arena_touch(arena, 0, DOR_PAGE_BYTES);
+    if (block != NULL)
+        unlink_free(arena, unit, block);
 }
 
-/* Give some of the memory of the free BLOCK at UNIT back; true when there is no more to do. */
-static bool
-punch_free(struct table_arena *arena, uint32_t unit, struct table_block *block)
+bool
+table_heap_punch(struct table_arena *arena, uint32_t unit)
 {
-    uint32_t end = unit + block->length;
-    if (block->length < PUNCH_UNITS || (block->tag & PUNCHED) != 0 || arena->mark != NULL)
+    struct free_block *block = free_block_at(arena, unit);
+    if (block == NULL || block->units < PUNCH_UNITS || (block->tag & PUNCHED) != 0 ||
+        arena->mark != NULL)
         return true;
+    uint32_t end = unit + block->units;
     uint32_t from =
         arena->punched_to > unit && arena->punched_to < end ? arena->punched_to : unit + 2;
     uint32_t to = end - from > PUNCH_STEP_UNITS ? from + PUNCH_STEP_UNITS : end;
     table_arena_punch(arena, from, to);
-    arena->punched_to = to;
+    arena->punched_to = to < end ? to : 0;
     if (to < end)
         return false;
     block->tag |= PUNCHED;
-    arena->punched_to = 0;
     return true;
 }
 
 bool
-table_heap_sweep(struct table_arena *arena, uint32_t blocks)
+table_heap_trim(struct table_arena *arena)
 {
-    struct table_header *header = arena->header;
-    uint32_t unit = arena->sweep_unit != 0 ? arena->sweep_unit : TABLE_HEAP_FIRST;
-    table_arena_touch(arena, 0, DOR_PAGE_BYTES);
-    while (blocks > 0 && unit < header->top) {
-        blocks--;
-        uint32_t units = table_heap_block_units(arena, unit);
-        if (units == 0)
-            break;
-        struct table_block *block = table_arena_at(arena, unit);
-        if (TABLE_TAG_KEY_BYTES(block->tag) == TABLE_KEY_FREE) {
-            units = join_free(arena, unit, &blocks);
-            if (unit + units == header->top) {
-                if (units >= 2)
-                    unlink_free(arena, unit, table_arena_at(arena, unit));
-                lower_top(arena, unit);
-                break;
-            }
-            if (!punch_free(arena, unit, block)) {
-                arena->sweep_unit = unit;
-                return false;
-            }
-        }
-        unit += units;
-    }
-    bool done = blocks > 0 || unit >= header->top;
-    arena->sweep_unit = done ? 0 : unit;
-    return done;
+    uint32_t top = arena->header->top;
+    if (arena->mark != NULL || arena->dirty_top < top ||
+        arena->dirty_top - top < TRIM_UNITS + top / 16)
+        return false;
+    uint32_t to = arena->dirty_top;
+    uint32_t from = to - top > PUNCH_STEP_UNITS ? to - PUNCH_STEP_UNITS : top;
+    table_arena_punch(arena, from, to);
+    arena->dirty_top = from;
+    return from > top;
 }

@@ -39,7 +39,7 @@ uint32_t table_heap_units(uint64_t size_bytes);
 
 /*
  * A block of table_heap_units(SIZE_BYTES), whose first two words the caller writes before
- * anything else happens to the arena. The limit is not looked at.
+ * anything else happens to the arena, having touched what it writes. The limit is not looked at.
  */
 DOR_MUST_CHECK int
 table_heap_alloc(struct table_arena *arena, uint64_t size_bytes, uint32_t *ret);
@@ -56,11 +56,17 @@ uint32_t table_heap_block_units(const struct table_arena *arena, uint32_t unit);
 /* Forget all free blocks, and what is between FIRST and the top; the buckets are not touched. */
 void table_heap_reset(struct table_arena *arena);
 
-/*
- * Go on with a walk over all blocks for at most BLOCKS of them: free neighbours become one, and
- * long ones give their memory back. True when the walk came to the top.
- */
-bool table_heap_sweep(struct table_arena *arena, uint32_t blocks);
+/* What is from UNIT on is free and in no list: it is above the top now. */
+void table_heap_lower_top(struct table_arena *arena, uint32_t unit);
+
+/* Take the free block at UNIT out of its list; one unit is in none. */
+void table_heap_take_out(struct table_arena *arena, uint32_t unit);
+
+/* Give some of the memory of a long free block at UNIT back; true when there is no more to do. */
+bool table_heap_punch(struct table_arena *arena, uint32_t unit);
+
+/* The same of the memory above the top; true when there is more to do. */
+bool table_heap_trim(struct table_arena *arena);
 
 /* Make [FROM, TO) one free block, or several if it is long. For who rebuilds the lists. */
 void table_heap_add_free(struct table_arena *arena, uint32_t from, uint32_t to);

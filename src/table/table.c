@@ -26,6 +26,7 @@
 #define USE_SHIFT     12 /* times of use are kept in units of 4096 ms */
 #define EVICT_SAMPLES 8
 #define EVICT_TRIES   64
+#define CHAIN_SAMPLE  8 /* buckets of a chain that a random key is taken from */
 #define NUMBER_BYTES  4
 
 static uint16_t
@@ -161,6 +162,16 @@ table_create(int fd, const struct table_options *options, struct table **ret)
     return 0;
 }
 
+/* Whether a process that let go of the table left nothing half done, as far as the header says. */
+static bool
+is_in_order(const struct table_arena *arena)
+{
+    const struct table_header *header = arena->header;
+    uint32_t count = header->bucket_count;
+    return header->journal == 0 && header->flush == 0 && count >= TABLE_FIRST_BUCKETS &&
+           count <= header->top && header->bucket_mask == table_mask_of(count);
+}
+
 int
 table_open(int fd, const struct table_options *options, bool recover, struct table **ret)
 {
@@ -174,10 +185,11 @@ table_open(int fd, const struct table_options *options, bool recover, struct tab
         base_free(table);
         return rc;
     }
-    if (recover && (rc = table_recover(table)) != 0) {
+    if ((recover || !is_in_order(&table->arena)) && (rc = table_recover(table)) != 0) {
         table_close(table);
         return rc;
     }
+    table->swept_free = table_free_units(table);
     *ret = table;
     return 0;
 }
@@ -187,6 +199,8 @@ table_close(struct table *table)
 {
     if (table == NULL)
         return;
+    if (table->in_transaction)
+        table_abort(table);
     table_arena_close(&table->arena);
     base_free(table->deferred);
     base_free(table->pins);
@@ -205,9 +219,9 @@ static uint64_t
 used_units(const struct table *table)
 {
     const struct table_header *header = table->arena.header;
-    uint64_t ahead = (uint64_t)(header->bucket_mask / 2 + 1) * 2 - header->bucket_count;
-    uint64_t units = ahead * (sizeof(struct table_bucket) / TABLE_UNIT_BYTES);
-    return header->used_units > units ? header->used_units - units : header->used_units;
+    uint64_t ahead =
+        table_buckets_ahead(table) * (uint64_t)(sizeof(struct table_bucket) / TABLE_UNIT_BYTES);
+    return header->used_units > ahead ? header->used_units - ahead : header->used_units;
 }
 
 void
@@ -232,6 +246,7 @@ void
 table_set_limit(struct table *table, uint64_t limit_bytes, enum table_policy policy)
 {
     uint64_t mapped = table->arena.mapped_bytes;
+    table_arena_touch(&table->arena, 0, DOR_PAGE_BYTES);
     table->arena.header->limit_units =
         (uint32_t)(base_min_u64(limit_bytes, mapped) / TABLE_UNIT_BYTES);
     table->policy = policy;
@@ -309,6 +324,7 @@ table_count(struct table *table, uint32_t ref, int sign)
 {
     struct table_header *header = table->arena.header;
     uint32_t n = (uint32_t)sign;
+    table_arena_touch(&table->arena, 0, DOR_PAGE_BYTES);
     if ((ref & REF_LIBRARY) != 0)
         header->library_count += n;
     else
@@ -317,25 +333,46 @@ table_count(struct table *table, uint32_t ref, int sign)
         header->expiring_count += n;
 }
 
+/* The first pin of a record at UNIT or behind it; pins are in order. */
+static size_t
+pin_at(const struct table *table, uint32_t unit)
+{
+    size_t low = 0, high = table->pin_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (table->pins[middle].unit < unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 static struct table_pin *
 find_pin(const struct table *table, uint32_t unit)
 {
-    for (size_t i = 0; i < table->pin_count; i++)
-        if (table->pins[i].unit == unit)
-            return &table->pins[i];
-    return NULL;
+    size_t at = pin_at(table, unit);
+    return at < table->pin_count && table->pins[at].unit == unit ? &table->pins[at] : NULL;
 }
 
 void
 table_free_block(struct table *table, uint32_t unit, uint32_t units)
 {
-    struct table_pin *pin = table->pin_count != 0 ? find_pin(table, unit) : NULL;
+    struct table_pin *pin = find_pin(table, unit);
     if (pin != NULL) {
         pin->units = units;
         return;
     }
     table_heap_free(&table->arena, unit, units);
-    table->freed_count++;
+}
+
+bool
+table_is_held(const struct table *table, uint32_t unit)
+{
+    for (size_t i = 0; i < table->draft_count; i++)
+        if (table->drafts[i].unit == unit)
+            return true;
+    return find_pin(table, unit) != NULL;
 }
 
 int
@@ -355,7 +392,11 @@ table_pin(struct table *table, uint32_t ref)
         table->pins = grown;
         table->pin_cap = cap;
     }
-    table->pins[table->pin_count++] = (struct table_pin){.unit = unit, .pins = 1};
+    size_t at = pin_at(table, unit);
+    memmove(
+        table->pins + at + 1, table->pins + at, (table->pin_count - at) * sizeof *table->pins);
+    table->pins[at] = (struct table_pin){.unit = unit, .pins = 1};
+    table->pin_count++;
     return 0;
 }
 
@@ -366,7 +407,8 @@ table_unpin(struct table *table, uint32_t ref)
     if (pin == NULL || --pin->pins > 0)
         return;
     struct table_pin last = *pin;
-    *pin = table->pins[--table->pin_count];
+    size_t behind = (size_t)(table->pins + --table->pin_count - pin);
+    memmove(pin, pin + 1, behind * sizeof *pin);
     if (last.units != 0)
         table_free_block(table, last.unit, last.units);
 }
@@ -477,27 +519,42 @@ idle_time(const struct table *table, uint32_t ref)
     return (uint16_t)(use_now(table) - base_le16_get(record.at + 4));
 }
 
-struct table_slot
-table_random_slot(const struct table *table, uint64_t random)
+/* A slot with a key in the chain INDEX, which one by RANDOM; none if there is no key. */
+static struct table_slot
+slot_in_chain(const struct table *table, uint32_t index, uint32_t random)
 {
-    const struct table_header *header = table->arena.header;
-    uint32_t count = header->bucket_count;
-    uint32_t start = (uint32_t)(random % (count != 0 ? count : 1));
-    for (uint32_t n = 0; n < count; n++) {
-        struct table_bucket *bucket = table_bucket(table, (start + n) % count);
-        for (unsigned i = 0; bucket != NULL && i < TABLE_BUCKET_SLOTS; i++) {
-            unsigned index = (i + (unsigned)(random >> 40)) % TABLE_BUCKET_SLOTS;
-            uint32_t ref = bucket->ref[index];
-            if (ref != 0 && (ref & REF_LIBRARY) == 0)
-                return (struct table_slot){bucket, index};
-        }
+    struct table_bucket *chain[CHAIN_SAMPLE];
+    unsigned length = 0;
+    struct table_bucket *bucket = table_bucket(table, index);
+    for (; bucket != NULL && length < CHAIN_SAMPLE; bucket = table_bucket_next(table, bucket))
+        chain[length++] = bucket;
+    unsigned slots = length * TABLE_BUCKET_SLOTS;
+    for (unsigned i = 0; i < slots; i++) {
+        unsigned at = (i + random) % slots;
+        uint32_t ref = chain[at / TABLE_BUCKET_SLOTS]->ref[at % TABLE_BUCKET_SLOTS];
+        if (ref != 0 && (ref & REF_LIBRARY) == 0)
+            return (struct table_slot){chain[at / TABLE_BUCKET_SLOTS], at % TABLE_BUCKET_SLOTS};
     }
     return (struct table_slot){NULL, 0};
 }
 
+struct table_slot
+table_random_slot(const struct table *table, uint64_t random)
+{
+    const struct table_header *header = table->arena.header;
+    uint32_t count = header->key_count != 0 ? header->bucket_count : 0;
+    uint32_t start = count != 0 ? (uint32_t)((random & UINT32_MAX) * count >> 32) : 0;
+    struct table_slot slot = {NULL, 0};
+    for (uint32_t n = 0; n < count && slot.bucket == NULL; n++) {
+        uint32_t index = start + n < count ? start + n : start + n - count;
+        slot = slot_in_chain(table, index, (uint32_t)(random >> 32) & 0xffffff);
+    }
+    return slot;
+}
+
 /* One key goes: a random one, or the longest unused of some (as Redis does). */
-static bool
-evict_one(struct table *table)
+bool
+table_evict_one(struct table *table)
 {
     struct table_slot oldest = {NULL, 0};
     uint32_t oldest_idle = 0;
@@ -522,15 +579,55 @@ evict_one(struct table *table)
 int
 table_make_room(struct table *table, uint32_t units)
 {
-    const struct table_header *header = table->arena.header;
-    uint64_t limit = header->limit_units;
-    /* In a transaction what is evicted stays until its end and makes no room. */
-    for (unsigned tries = 0; used_units(table) + units + TABLE_HEAP_FIRST > limit; tries++)
-        if (units > limit || table->policy == TABLE_NO_EVICTION || table->in_transaction ||
-            (tries >= EVICT_TRIES && units < limit / 16) || !evict_one(table))
+    uint64_t limit = table->arena.header->limit_units;
+    bool evicts = table->policy != TABLE_NO_EVICTION;
+    for (unsigned tries = 0;; tries++) {
+        uint64_t want = used_units(table) + units + TABLE_HEAP_FIRST;
+        if (want <= limit)
+            return 0;
+        /* A call evicts some, upkeep the rest. What is evicted in a transaction stays until its
+         * end, so it may go further. */
+        if (evicts && units + TABLE_HEAP_FIRST <= limit &&
+            ((table->in_transaction && want <= limit + limit / 8) ||
+             (tries >= EVICT_TRIES && want <= limit + limit / 16)))
+            return 0;
+        if (!evicts || units + TABLE_HEAP_FIRST > limit || table->in_transaction ||
+            !table_evict_one(table))
             return dor_fail(
                 DOR_E_NO_SPACE, "the table holds %" PRIu64 " bytes, its limit",
                 limit * TABLE_UNIT_BYTES);
+    }
+}
+
+bool
+table_is_over_limit(const struct table *table)
+{
+    return table->policy != TABLE_NO_EVICTION &&
+           used_units(table) + TABLE_HEAP_FIRST > table->arena.header->limit_units;
+}
+
+uint32_t
+table_free_units(const struct table *table)
+{
+    const struct table_header *header = table->arena.header;
+    uint32_t used = header->used_units + TABLE_HEAP_FIRST;
+    return header->top > used ? header->top - used : 0;
+}
+
+/* A block for a record, below what is kept for buckets and the journal. */
+static int
+alloc_record(struct table *table, uint64_t size_bytes, uint32_t *ret)
+{
+    uint32_t unit;
+    int rc = table_heap_alloc(&table->arena, size_bytes, &unit);
+    if (rc != 0)
+        return rc;
+    uint32_t units = table_heap_units(size_bytes);
+    if (unit + units > table->arena.records_end) {
+        table_heap_free(&table->arena, unit, units);
+        return dor_fail(DOR_E_NO_SPACE, "the table has no room in one piece");
+    }
+    *ret = unit;
     return 0;
 }
 
@@ -548,10 +645,11 @@ make_draft(
     uint32_t unit;
     int rc = table_make_room(table, units);
     if (rc == 0)
-        rc = table_heap_alloc(&table->arena, size_bytes, &unit);
+        rc = alloc_record(table, size_bytes, &unit);
     if (rc != 0)
         return rc;
     uint8_t *at = table_arena_at(&table->arena, unit);
+    table_arena_touch(&table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, size_bytes);
     uint32_t flags = (expiry_ms != 0 ? TABLE_LENGTH_EXPIRES : 0) |
                      (key->is_library ? TABLE_LENGTH_LIBRARY : 0);
     uint32_t tag_key = key->is_number ? TABLE_KEY_NUMBER : key->length;

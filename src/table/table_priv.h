@@ -38,8 +38,9 @@ struct table {
     uint64_t random_state;
     uint64_t expired, evicted, splits, damaged;
     uint32_t expire_bucket; /* where the search for expired keys goes on */
-    uint32_t freed_count;   /* blocks freed since the last sweep began */
+    uint32_t swept_free;    /* units that were free at most since the last sweep ended */
     bool sweeping;
+    bool moving; /* the sweep moves records down */
     bool in_transaction;
     struct table_extent *deferred; /* freed in the transaction */
     size_t deferred_count, deferred_cap;
@@ -95,14 +96,27 @@ struct table_slot table_slot_of_ref(const struct table *table, uint32_t hash, ui
 DOR_MUST_CHECK int table_slot_insert(struct table *table, uint32_t hash, uint32_t ref);
 void table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot);
 
-/* Take the entries that do not belong to bucket INDEX out of its chain. */
-void table_bucket_drop_moved(struct table *table, uint32_t index);
+/* Put HASH and REF into an empty slot of its chain; false when there is none. */
+bool table_slot_fill(struct table *table, uint32_t hash, uint32_t ref);
 
-/* Fill the empty SLOT of the chain INDEX with the last entry of that chain. */
-void table_bucket_close_gap(struct table *table, uint32_t index, struct table_slot slot);
+/* Take what does not belong to bucket INDEX out of its chain, and close the gaps. */
+void table_bucket_pack(struct table *table, uint32_t index);
 
 /* One bucket more if there are too many keys for them; without memory nothing happens. */
 void table_buckets_grow(struct table *table);
+
+/* The mask that goes with COUNT buckets. */
+static inline uint32_t
+table_mask_of(uint32_t count)
+{
+    return (2u << (31 - (unsigned)__builtin_clz(count))) - 1;
+}
+
+/* Buckets that there is memory for, beyond those that are in use. */
+uint32_t table_buckets_ahead(const struct table *table);
+
+/* Units of the block of the segment that begins with bucket INDEX. */
+uint32_t table_segment_units(uint32_t index);
 
 /* Empty all buckets, and have the first ones alone. */
 void table_buckets_reset(struct table *table);
@@ -111,6 +125,15 @@ void table_buckets_reset(struct table *table);
 
 /* Room for UNITS more, by eviction if that is the policy. */
 DOR_MUST_CHECK int table_make_room(struct table *table, uint32_t units);
+
+bool table_is_over_limit(const struct table *table); /* and may evict */
+bool table_evict_one(struct table *table);           /* false when there is no key */
+
+/* Units below the top that are in no block in use. */
+uint32_t table_free_units(const struct table *table);
+
+/* Whether the record at UNIT is pinned or a draft, and must stay where it is. */
+bool table_is_held(const struct table *table, uint32_t unit);
 
 /* Count the record REF, or discount it with SIGN -1. */
 void table_count(struct table *table, uint32_t ref, int sign);
@@ -128,7 +151,23 @@ struct table_slot table_random_slot(const struct table *table, uint64_t random);
 DOR_MUST_CHECK int
 table_journal_add(struct table *table, uint32_t hash, uint32_t old_ref, uint32_t new_ref);
 DOR_MUST_CHECK int table_defer_free(struct table *table, uint32_t unit, uint32_t units);
-void table_journal_undo(struct table *table);
+
+/* FN for each entry of the journal, {hash, old place, new place}, the last one first. */
+typedef int table_entry_fn(struct table *table, const uint32_t *entry, void *context);
+DOR_MUST_CHECK int table_journal_walk(struct table *table, table_entry_fn *fn, void *context);
+
+/* FN for each block of the journal until it returns false; false then and if one is damaged. */
+bool table_journal_blocks(
+    const struct table *table, bool (*fn)(void *context, uint32_t unit, uint32_t units),
+    void *context);
+
+/* Forget the journal and free its blocks. */
+void table_journal_end(struct table *table);
+
+/* ---- sweep.c ---- */
+
+/* Go on with the sweep of the heap for about STEPS blocks; true when it came to the top. */
+bool table_sweep(struct table *table, uint32_t steps);
 
 /* ---- recover.c ---- */
 DOR_MUST_CHECK int table_recover(struct table *table);

@@ -24,7 +24,6 @@
 #define JOURNAL_HEAD    4 /* words */
 #define ENTRY_WORDS     3
 #define JOURNAL_ENTRIES ((JOURNAL_BYTES / 4 - JOURNAL_HEAD) / ENTRY_WORDS)
-#define BLOCKS_MAX      (1u << 20)
 
 /* The words of the journal's block at UNIT, NULL if there can be none. */
 static uint32_t *
@@ -45,6 +44,8 @@ add_block(struct table *table)
     if (rc != 0)
         return rc;
     uint32_t *words = table_arena_at(&table->arena, unit);
+    table_arena_touch(
+        &table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, JOURNAL_HEAD * sizeof *words);
     words[0] = table_heap_units(JOURNAL_BYTES);
     words[1] = TABLE_KEY_JOURNAL << 16;
     words[2] = table->arena.header->journal;
@@ -57,13 +58,16 @@ int
 table_journal_add(struct table *table, uint32_t hash, uint32_t old_ref, uint32_t new_ref)
 {
     struct table_header *header = table->arena.header;
+    uint32_t number = header->journal_count / JOURNAL_ENTRIES;
     uint32_t at = header->journal_count % JOURNAL_ENTRIES;
-    if (at == 0) {
+    uint32_t *words = header->journal != 0 ? journal_block(table, header->journal) : NULL;
+    if (words == NULL || words[3] != number) {
+        /* The newest block is full; it is not when an entry was taken back. */
         int rc = add_block(table);
         if (rc != 0)
             return rc;
+        words = journal_block(table, header->journal);
     }
-    uint32_t *words = journal_block(table, header->journal);
     if (words == NULL)
         return dor_fail(DOR_E_CORRUPT, "the table is damaged: its journal is not inside it");
     uint32_t *entry = words + JOURNAL_HEAD + at * ENTRY_WORDS;
@@ -97,10 +101,6 @@ table_begin(struct table *table)
 {
     if (table->in_transaction)
         return dor_fail(DOR_E_BUSY, "a transaction of the table is open");
-    /* What is evicted inside makes no room: have some before. */
-    uint32_t room = table->arena.header->limit_units / 16;
-    int rc = table->policy != TABLE_NO_EVICTION ? table_make_room(table, room) : 0;
-    (void)rc; /* a change that finds no room says so */
     table->in_transaction = true;
     return 0;
 }
@@ -111,6 +111,22 @@ table_in_transaction(const struct table *table)
     return table->in_transaction;
 }
 
+/* Free the block of the journal at UNIT and those before it. */
+static void
+free_blocks(struct table *table, uint32_t unit)
+{
+    uint32_t after = UINT32_MAX;
+    while (unit != 0) {
+        const uint32_t *words = journal_block(table, unit);
+        if (words == NULL || words[3] >= after)
+            return; /* each has a lower number than the one after it, so this ends */
+        after = words[3];
+        uint32_t previous = words[2];
+        table_heap_free(&table->arena, unit, table_heap_units(JOURNAL_BYTES));
+        unit = previous;
+    }
+}
+
 static void
 end(struct table *table)
 {
@@ -118,14 +134,7 @@ end(struct table *table)
     uint32_t unit = header->journal;
     table_arena_put(&table->arena, &header->journal, 0);
     table_arena_put(&table->arena, &header->journal_count, 0);
-    for (uint32_t n = 0; unit != 0 && n < BLOCKS_MAX; n++) {
-        const uint32_t *words = journal_block(table, unit);
-        if (words == NULL)
-            break;
-        uint32_t previous = words[2];
-        table_heap_free(&table->arena, unit, table_heap_units(JOURNAL_BYTES));
-        unit = previous;
-    }
+    free_blocks(table, unit);
     table->in_transaction = false;
 }
 
@@ -138,17 +147,18 @@ table_commit(struct table *table)
     table->deferred_count = 0;
 }
 
-static void
-undo_entry(struct table *table, const uint32_t *entry)
+static int
+undo_entry(struct table *table, const uint32_t *entry, void *context)
 {
+    (void)context;
     uint32_t hash = entry[0], old_ref = entry[1], new_ref = entry[2];
     struct table_slot slot = {NULL, 0};
     if (new_ref != 0) {
         slot = table_slot_of_ref(table, hash, new_ref);
         if (slot.bucket == NULL)
-            return; /* the change was written down and not made */
+            return 0; /* the change was written down and not made */
     } else if (table_slot_of_ref(table, hash, old_ref).bucket != NULL) {
-        return;
+        return 0;
     }
     if (slot.bucket != NULL && old_ref != 0)
         table_arena_put(&table->arena, &slot.bucket->ref[slot.index], old_ref);
@@ -159,41 +169,70 @@ undo_entry(struct table *table, const uint32_t *entry)
     if (old_ref != 0)
         table_count(table, old_ref, 1);
     if (new_ref == 0)
-        return;
+        return 0;
     table_count(table, new_ref, -1);
     struct table_record record;
     if (table_record(table, new_ref, &record))
         table_free_block(table, record.unit, record.units);
+    return 0;
+}
+
+int
+table_journal_walk(struct table *table, table_entry_fn *fn, void *context)
+{
+    const struct table_header *header = table->arena.header;
+    uint32_t count = header->journal_count;
+    uint32_t unit = header->journal;
+    const uint32_t *words = unit != 0 ? journal_block(table, unit) : NULL;
+    /* A process may die between a new block and its first entry. */
+    if (words != NULL && (uint64_t)words[3] * JOURNAL_ENTRIES == count && count > 0)
+        words = journal_block(table, words[2]);
+    while (words != NULL && count > 0) {
+        uint32_t first = (count - 1) / JOURNAL_ENTRIES * JOURNAL_ENTRIES;
+        if (words[3] != first / JOURNAL_ENTRIES)
+            break;
+        for (; count > first; count--) {
+            int rc =
+                fn(table, words + JOURNAL_HEAD + (size_t)(count - 1 - first) * ENTRY_WORDS,
+                   context);
+            if (rc != 0)
+                return rc;
+        }
+        words = journal_block(table, words[2]);
+    }
+    if (count > 0)
+        table->damaged++;
+    return 0;
+}
+
+bool
+table_journal_blocks(
+    const struct table *table, bool (*fn)(void *context, uint32_t unit, uint32_t units),
+    void *context)
+{
+    uint32_t unit = table->arena.header->journal;
+    for (uint32_t after = UINT32_MAX; unit != 0;) {
+        const uint32_t *words = journal_block(table, unit);
+        if (words == NULL || words[3] >= after ||
+            !fn(context, unit, table_heap_units(JOURNAL_BYTES)))
+            return false;
+        after = words[3];
+        unit = words[2];
+    }
+    return true;
 }
 
 void
-table_journal_undo(struct table *table)
+table_journal_end(struct table *table)
 {
-    const struct table_header *header = table->arena.header;
-    uint32_t unit = header->journal;
-    uint32_t count = header->journal_count;
-    for (uint32_t n = 0; unit != 0 && count > 0 && n < BLOCKS_MAX; n++) {
-        const uint32_t *words = journal_block(table, unit);
-        if (words == NULL)
-            break;
-        /* A process may die between a new block and its first entry. */
-        uint64_t before = (uint64_t)words[3] * JOURNAL_ENTRIES;
-        if (before >= count) {
-            unit = words[2];
-            continue;
-        }
-        uint32_t in_block = (uint32_t)base_min_u64(count - before, JOURNAL_ENTRIES);
-        for (uint32_t i = in_block; i-- > 0;)
-            undo_entry(table, words + JOURNAL_HEAD + (size_t)i * ENTRY_WORDS);
-        count -= in_block;
-        unit = words[2];
-    }
+    end(table);
 }
 
 void
 table_abort(struct table *table)
 {
-    table_journal_undo(table);
+    int rc = table_journal_walk(table, undo_entry, NULL);
+    dor_assert(rc == 0);
     table->deferred_count = 0;
     end(table);
 }

@@ -8,9 +8,10 @@
 #include "base/mem.h"
 #include "table/table_priv.h"
 
-#define CHAIN_LOCAL   64
-#define SWEEP_PORTION 8 /* a sweep begins when this part of all blocks was freed: an eighth */
-#define SWEEP_LEAST   1024
+#define CHAIN_LOCAL       64
+#define SWEEP_PART        8 /* a sweep begins when an eighth of what is used became free, and: */
+#define SWEEP_LEAST_UNITS (65536 / TABLE_UNIT_BYTES)
+#define MOVE_PART         4 /* with more than a quarter of it free, records move together */
 
 /* ---- scans ---- */
 
@@ -130,6 +131,17 @@ expire_bucket(struct table *table)
     return any;
 }
 
+/* Whether so much has become free since the last sweep that another one is worth its while. */
+static bool
+wants_sweep(struct table *table)
+{
+    const struct table_header *header = table->arena.header;
+    uint32_t free_units = table_free_units(table);
+    if (table->swept_free > free_units)
+        table->swept_free = free_units;
+    return free_units - table->swept_free > header->used_units / SWEEP_PART + SWEEP_LEAST_UNITS;
+}
+
 bool
 table_maintain(struct table *table, uint32_t steps)
 {
@@ -143,12 +155,18 @@ table_maintain(struct table *table, uint32_t steps)
             found += expire_bucket(table);
         more = found > steps / 4;
     }
-    uint32_t blocks = header->key_count + header->library_count;
-    if (!table->sweeping && table->freed_count > blocks / SWEEP_PORTION + SWEEP_LEAST) {
+    uint32_t evictions = 0;
+    while (evictions < steps / 4 && table_is_over_limit(table) && table_evict_one(table))
+        evictions++;
+    more |= evictions > 0 && table_is_over_limit(table);
+    if (!table->sweeping && wants_sweep(table)) {
         table->sweeping = true;
-        table->freed_count = 0;
+        table->moving = table_free_units(table) > header->used_units / MOVE_PART;
     }
-    if (table->sweeping)
-        table->sweeping = !table_heap_sweep(&table->arena, steps);
+    if (table->sweeping && table_sweep(table, steps)) {
+        table->sweeping = false;
+        table->swept_free = table_free_units(table);
+    }
+    more |= table_heap_trim(&table->arena);
     return more || table->sweeping;
 }
