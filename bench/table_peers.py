@@ -90,6 +90,8 @@ class Wire:
 
     def reply(self):
         line = self.file.readline().rstrip(b"\r\n")
+        if not line:
+            raise ConnectionResetError("the server closed the connection")
         kind, rest = line[:1], line[1:]
         if kind == b"-":
             raise common.Failed("a command", 1, rest.decode(errors="replace"))
@@ -193,14 +195,14 @@ class Ours(RespServer):
     def missing(self):
         if not self.program.exists():
             return f"{self.program} is not built"
-        return None if "--port" in common.output_of([self.program, "table", "--help"]) else "has no verb table"
+        return None if "--resp" in common.output_of([self.program, "table", "--help"]) else "has no verb table"
 
     def version(self):
         return common.output_of([self.program, "--version"]).strip()
 
     def command(self):
         self.path = str(self.folder / "socket")
-        return [self.program, "table", "--port", self.port, "--socket", self.path, *self.options]
+        return [self.program, "table", "--resp", self.port, "--resp", self.path, *self.options]
 
 
 class Redis(RespServer):
