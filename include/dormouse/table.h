@@ -54,6 +54,18 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_table_serve(const struct dor_table *table);
  */
 DOR_PUBLIC int dor_table_zygote_main(void);
 
+/* ------------------------------------------------------------------ keeping */
+
+/*
+ * Where tables are between two fronts: the snapshot store in DIRECTORY, which is made if it is
+ * missing. Any number of tenants keep theirs there, beside whatever else is in it. To be closed
+ * after the front has ended; NULL is fine.
+ */
+struct dor_table_keeper;
+DOR_PUBLIC DOR_MUST_CHECK int
+dor_table_keeper_open(const char *directory, struct dor_table_keeper **ret);
+DOR_PUBLIC void dor_table_keeper_close(struct dor_table_keeper *keeper);
+
 /* ------------------------------------------------------------------ tenants */
 
 struct dor_tenant_setting {
