@@ -17,10 +17,8 @@
 struct table_large {
     struct table_draft draft;
     uint32_t index;   /* of the argument in its request */
-    uint32_t pin_ref; /* the draft is pinned so that a flush leaves it alone */
     bool for_key;     /* it is made for the key of its request: may become the record */
     bool refused;     /* there was no room: the bytes are dropped */
-    bool lost;        /* there was a flush since */
 };
 
 /* A request that waits for EXEC. */
@@ -46,7 +44,8 @@ struct table_client {
     struct table_worker *worker;
     struct table_tenant *tenant;
     struct table_client *next, *previous; /* of the tenant */
-    struct table_client *next_pending;    /* has output, or input that waits for a turn */
+    struct table_client *next_pending;    /* something is to be done at the end of the turn */
+    struct table_client *next_ready;      /* input waits for the next turn */
     uint64_t id;
     char *name, *library, *library_version, *address; /* NULL = none */
     int64_t created_ms, used_ms;
@@ -59,16 +58,18 @@ struct table_client {
     struct table_large *large; /* of the request that is coming in */
     struct resp_large *large_args;
     uint32_t large_count, large_cap;
-    uint8_t line_end_left; /* bytes of the line end behind a large argument still to come */
+    uint32_t drop_left;    /* bytes of a large argument that is refused, still to come */
+    uint8_t line_end_left; /* of the line end behind a large argument */
 
     struct table_multi *multi; /* NULL = not inside MULTI */
     struct table_watched *watched;
     bool watch_broken; /* a watched key has changed */
 
-    bool pending; /* is in the worker's list */
-    bool stopped; /* too much output waits: no more requests */
-    bool closing; /* after the output has gone */
-    bool closed;  /* at once */
+    bool pending, ready; /* is in the worker's list */
+    bool large_coming;   /* the last large argument is not complete */
+    bool stopped;        /* too much output waits: no more requests */
+    bool closing;        /* after the output has gone */
+    bool closed;         /* at once */
     bool handing_back;
     bool reply_off, reply_skip, reply_skip_next;
     bool no_evict, no_touch;
@@ -77,6 +78,12 @@ struct table_client {
 /* Close the client when what waits has been sent, or at once. */
 void table_client_close_after_reply(struct table_client *client);
 void table_client_close(struct table_client *client);
+
+/* Host and port, or the socket's path, of both ends; "" for what cannot be known. */
+enum { TABLE_ADDRESS_BYTES = 128 };
+void table_client_addresses(
+    const struct table_client *client, char peer[TABLE_ADDRESS_BYTES],
+    char local[TABLE_ADDRESS_BYTES]);
 
 /* Its line in CLIENT LIST, without the line end; BUF holds TABLE_CLIENT_LINE_BYTES. */
 enum { TABLE_CLIENT_LINE_BYTES = 1024 };

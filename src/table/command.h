@@ -67,7 +67,6 @@ struct table_tenant {
     uint32_t watch_count;
     uint64_t turn; /* of the worker, when the time was last set */
     uint64_t commands, hits, misses, errors, connections, rejected;
-    uint64_t drafts; /* large values on their way in */
     uint64_t dirty;  /* changes since the start */
     bool wants_upkeep;
 };
@@ -84,6 +83,7 @@ struct table_call {
     struct table_key key; /* that of args[command->first_key], if it is not 0 */
     bool key_valid;
     bool in_exec;
+    struct table_large *large; /* what args name as large; NULL = none */
 };
 
 /* The command (with subcommand) that ARGS name, or NULL after an error has been replied. */

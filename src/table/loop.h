@@ -26,22 +26,22 @@ struct table_stream {
     int fd;
     bool reading;  /* wanted */
     bool removing; /* no more events */
-    /* Where the next bytes are to go, past any buffer; left = 0: nowhere in particular. */
+    /* Where the next bytes are to go, past any buffer; left 0: nowhere in particular. */
     uint8_t *target;
     size_t target_left;
     struct table_reply out;
 
     /* The loop's own. */
-    bool armed;      /* a receive is in flight, or the descriptor is waited for */
-    bool cancelling; /* and is asked to end */
-    bool direct;     /* it is one into the target */
-    bool sending;    /* a send is in flight, or room for one is waited for */
-    bool removed;
+    bool armed;       /* a receive is in flight, or the descriptor is waited for */
+    bool cancelling;  /* and is asked to end */
+    bool direct;      /* it is one into the target */
+    bool sending;     /* a send is in flight, or room for one is waited for */
+    void *sent_block; /* what the kernel reads while a send of several pieces is in flight */
 };
 
-/* What a loop tells. All of them may remove any stream; none may free one but removed(). */
+/* What a loop tells. Streams are removed between turns only; removed() may free its own. */
 struct table_loop_handler {
-    /* LENGTH bytes have come, which the callee takes all; not counting those it had in the target. */
+    /* LENGTH bytes have come, not counting those in the target; the callee takes all. */
     void (*received)(
         void *context, struct table_stream *stream, const uint8_t *bytes, size_t length);
     /* The target was moved on by COUNT bytes that are there now. */

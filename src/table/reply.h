@@ -23,6 +23,7 @@
 enum {
     TABLE_CHUNK_BYTES = 16 << 10, /* with its head */
     TABLE_PIN_BYTES = 32 << 10,   /* values from this length on are not copied */
+    TABLE_BEFORE_BYTES_MAX = 64,
 };
 
 struct table_chunk {
@@ -48,7 +49,6 @@ struct table_reply {
     uint64_t errors;        /* error replies so far */
     uint8_t protocol;       /* 2 or 3 */
     bool failed;
-    bool muted; /* what is written is dropped */
 };
 
 void table_reply_clear(struct table_reply *reply);
@@ -90,9 +90,9 @@ void table_reply_array(struct table_reply *reply, uint64_t count);
 void table_reply_map(struct table_reply *reply, uint64_t count);
 void table_reply_set(struct table_reply *reply, uint64_t count);
 
-/* An array whose length is known when its elements are written. */
+/* An array whose length is known when its elements are written; in front of it BEFORE, NULL = nothing. */
 struct table_chunk *table_reply_array_begin(struct table_reply *reply);
-void
-table_reply_array_end(struct table_reply *reply, struct table_chunk *begun, uint64_t count);
+void table_reply_array_end(
+    struct table_reply *reply, struct table_chunk *begun, const char *before, uint64_t count);
 
 #endif

@@ -31,7 +31,7 @@ enum {
 struct table_arg {
     const uint8_t *bytes;
     uint32_t length;
-    int32_t large; /* index in the list of large ones, -1 = in the buffer */
+    int32_t large; /* index in the list of large ones, -1 = came with its request */
 };
 
 /* An argument whose bytes are not in the buffer, with the line end behind it taken out as well. */
@@ -49,19 +49,19 @@ struct resp_state {
     size_t line_seen; /* bytes in which no line end was found */
 };
 
+/* Arguments of one request or of several in a row. */
 struct resp_args {
     struct table_arg *args;
     uint32_t count, cap;
-    /* Of an inline command with quotes: the text without them. */
-    uint8_t *unquoted;
-    size_t unquoted_cap;
+    uint8_t *line; /* of the last inline command, without quotes */
+    size_t line_cap;
 };
 
 enum resp_result {
-    RESP_COMPLETE, /* args hold a request of *ret_used bytes; none at all is to be passed over */
+    RESP_COMPLETE, /* a request of USED bytes; one without arguments is to be passed over */
     RESP_PARTIAL,  /* more bytes are needed */
-    RESP_LARGE,    /* the bytes at *ret_used are those of the bulk in *ret_large */
-    RESP_BROKEN,   /* error holds why */
+    RESP_LARGE, /* the bytes at USED are those of the bulk FOUND; a new request's args are there */
+    RESP_BROKEN, /* error holds why */
     RESP_NO_MEMORY,
 };
 
@@ -74,13 +74,16 @@ struct resp_request {
     char error[RESP_ERROR_BYTES];
 };
 
-/* Look at LENGTH bytes that begin a request. REQUEST is zero for a new one and kept for an old one. */
+/*
+ * Look at LENGTH bytes that begin a request. REQUEST is zero for a new one and kept for one that goes
+ * on. Arguments of a complete one are added to ARGS; those of an inline command stay until the next one.
+ */
 enum resp_result resp_parse(
     struct resp_request *request, const uint8_t *bytes, size_t length, struct resp_args *args);
 
 void resp_args_free(struct resp_args *args);
 
-/* Whether the arguments are a decimal as Redis takes one: no spaces, no plus, no zeros in front. */
+/* False unless BYTES are a decimal as Redis takes one: no spaces, no plus, no zeros in front. */
 bool resp_integer(const uint8_t *bytes, size_t length, int64_t *ret);
 
 #endif

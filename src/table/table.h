@@ -102,6 +102,11 @@ struct table_arena *table_arena(struct table *table);
 void table_stat(const struct table *table, struct table_stat *ret);
 void table_set_limit(struct table *table, uint64_t limit_bytes, enum table_policy policy);
 
+enum table_policy table_get_policy(const struct table *table);
+
+/* The policy's name as Redis has it: "noeviction". */
+const char *table_policy_name(enum table_policy policy);
+
 /* Make KEY of LENGTH bytes; false when it is longer than TABLE_KEY_LENGTH_MAX. */
 bool
 table_key(const struct table *table, const void *bytes, size_t length, struct table_key *ret);
@@ -115,9 +120,15 @@ int64_t table_now(const struct table *table);
 /* Ask for the memory that a look-up of KEY will need. */
 void table_prefetch(const struct table *table, const struct table_key *key);
 
+/* The same one step on, when the bucket has come: that of its record. */
+void table_prefetch_record(const struct table *table, const struct table_key *key);
+
 /* False when there is no such key. TOUCH: it counts as used now. */
 bool table_find(
     struct table *table, const struct table_key *key, bool touch, struct table_value *ret);
+
+/* Bytes that the record of a value takes, its key included. */
+uint64_t table_record_bytes(const struct table *table, uint32_t ref);
 
 /* Give KEY the value BYTES; EXPIRY_MS 0 = never. */
 DOR_MUST_CHECK int table_set(
@@ -137,6 +148,10 @@ struct table_draft {
 DOR_MUST_CHECK int table_draft(
     struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
     struct table_draft *ret);
+/* For a draft whose time is not known yet: it must be set before the draft is committed, 0 = never. */
+#define TABLE_EXPIRY_OPEN INT64_MAX
+void table_set_draft_expiry(struct table *table, struct table_draft *draft, int64_t expiry_ms);
+
 DOR_MUST_CHECK int
 table_commit_draft(struct table *table, const struct table_key *key, struct table_draft *draft);
 void table_drop_draft(struct table *table, struct table_draft *draft);

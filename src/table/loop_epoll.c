@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop_epoll.c - the loop by epoll, level-triggered: one wait a turn, one read a stream that has
+ * something, and a write when the worker says so. Bytes are read into one buffer for all streams.
+ *
+ * The pointer of an event has its kind in the lowest bits.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "table/loop.h"
+
+enum { EVENTS = 256, READ_BYTES = 64 << 10, PIECES = 64, ACCEPTS = 64 };
+enum { KIND_STREAM, KIND_SOURCE, KIND_MASK = 7 };
+
+/* A listener (fn is NULL) or a watched descriptor. */
+struct source {
+    struct source *next;
+    int fd;
+    table_loop_watch_fn *fn;
+    void *context;
+};
+
+struct epoll_loop {
+    struct table_loop loop;
+    int fd;
+    int spare; /* given up for a moment to turn somebody away when there are no more descriptors */
+    struct source *sources;
+    uint8_t *buffer;
+};
+
+static int
+open_loop(const struct table_loop_handler *handler, struct table_loop **ret)
+{
+    struct epoll_loop *loop = base_zalloc(sizeof *loop);
+    if (loop == NULL)
+        return DOR_E_NO_MEMORY;
+    loop->loop = (struct table_loop){.ops = &table_loop_epoll, .handler = *handler};
+    loop->buffer = base_alloc(READ_BYTES);
+    loop->fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->spare = loop->fd >= 0 ? dup(loop->fd) : -1;
+    int rc = 0;
+    if (loop->buffer == NULL)
+        rc = DOR_E_NO_MEMORY;
+    else if (loop->fd < 0 || loop->spare < 0)
+        rc = dor_fail_errno(errno, "epoll cannot be used");
+    if (rc != 0) {
+        table_loop_epoll.close(&loop->loop);
+        return rc;
+    }
+    *ret = &loop->loop;
+    return 0;
+}
+
+static void
+close_loop(struct table_loop *base)
+{
+    struct epoll_loop *loop = (struct epoll_loop *)base;
+    while (loop->sources != NULL) {
+        struct source *source = loop->sources;
+        loop->sources = source->next;
+        if (source->fn == NULL)
+            close(source->fd);
+        base_free(source);
+    }
+    if (loop->fd >= 0)
+        close(loop->fd);
+    if (loop->spare >= 0)
+        close(loop->spare);
+    base_free(loop->buffer);
+    base_free(loop);
+}
+
+static int
+control(struct epoll_loop *loop, int op, int fd, uint32_t events, void *of)
+{
+    struct epoll_event event = {.events = events, .data.ptr = of};
+    if (epoll_ctl(loop->fd, op, fd, &event) != 0)
+        return dor_fail_errno(errno, "a descriptor cannot be waited for");
+    return 0;
+}
+
+/* Wait for what the stream wants now. */
+static void
+update(struct epoll_loop *loop, struct table_stream *stream)
+{
+    uint32_t events =
+        (stream->reading ? (uint32_t)EPOLLIN : 0) | (stream->sending ? (uint32_t)EPOLLOUT : 0);
+    if (control(loop, EPOLL_CTL_MOD, stream->fd, events, stream) != 0)
+        loop->loop.handler.ended(loop->loop.handler.context, stream);
+}
+
+static int
+add(struct table_loop *base, struct table_stream *stream)
+{
+    stream->reading = true;
+    return control((struct epoll_loop *)base, EPOLL_CTL_ADD, stream->fd, EPOLLIN, stream);
+}
+
+static void
+pause_stream(struct table_loop *base, struct table_stream *stream)
+{
+    if (!stream->reading)
+        return;
+    stream->reading = false;
+    update((struct epoll_loop *)base, stream);
+}
+
+static void
+resume(struct table_loop *base, struct table_stream *stream)
+{
+    if (stream->reading)
+        return;
+    stream->reading = true;
+    update((struct epoll_loop *)base, stream);
+}
+
+static void
+wait_for_room(struct epoll_loop *loop, struct table_stream *stream, bool wanted)
+{
+    if (stream->sending == wanted)
+        return;
+    stream->sending = wanted;
+    update(loop, stream);
+}
+
+static void
+send_stream(struct table_loop *base, struct table_stream *stream)
+{
+    struct epoll_loop *loop = (struct epoll_loop *)base;
+    bool any = false;
+    for (;;) {
+        struct iovec pieces[PIECES];
+        unsigned count = table_reply_pieces(&stream->out, pieces, PIECES);
+        if (count == 0)
+            break;
+        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+        ssize_t sent =
+            count == 1 ? send(stream->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                       : sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno == EAGAIN)
+            break;
+        if (sent < 0) {
+            wait_for_room(loop, stream, false);
+            base->handler.ended(base->handler.context, stream);
+            return;
+        }
+        table_reply_sent(&stream->out, (size_t)sent);
+        any = true;
+    }
+    wait_for_room(loop, stream, stream->out.waiting_bytes != 0);
+    if (stream->out.waiting_bytes == 0)
+        table_reply_clear(&stream->out);
+    if (any)
+        base->handler.sent(base->handler.context, stream);
+}
+
+static void
+remove_stream(struct table_loop *base, struct table_stream *stream)
+{
+    struct epoll_loop *loop = (struct epoll_loop *)base;
+    stream->removing = true;
+    /* One that could not be added is not there. */
+    epoll_ctl(loop->fd, EPOLL_CTL_DEL, stream->fd, NULL);
+    base->handler.removed(base->handler.context, stream);
+}
+
+static int
+add_source(struct table_loop *base, int fd, table_loop_watch_fn *fn, void *context)
+{
+    struct epoll_loop *loop = (struct epoll_loop *)base;
+    struct source *source = base_zalloc(sizeof *source);
+    if (source == NULL)
+        return DOR_E_NO_MEMORY;
+    *source = (struct source){.fd = fd, .fn = fn, .context = context};
+    int rc = control(loop, EPOLL_CTL_ADD, fd, EPOLLIN, (uint8_t *)source + KIND_SOURCE);
+    if (rc != 0) {
+        base_free(source);
+        return rc;
+    }
+    source->next = loop->sources;
+    loop->sources = source;
+    return 0;
+}
+
+static int
+listen_at(struct table_loop *base, int fd, void *listener)
+{
+    return add_source(base, fd, NULL, listener);
+}
+
+static void
+turn_one_away(struct epoll_loop *loop, int listener)
+{
+    close(loop->spare);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    loop->spare = dup(loop->fd);
+}
+
+static void
+accept_some(struct epoll_loop *loop, const struct source *source)
+{
+    for (unsigned n = 0; n < ACCEPTS; n++) {
+        int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                turn_one_away(loop, source->fd);
+            return;
+        }
+        loop->loop.handler.accepted(loop->loop.handler.context, source->context, fd);
+    }
+}
+
+static void
+drop_source(struct epoll_loop *loop, struct source *source)
+{
+    epoll_ctl(loop->fd, EPOLL_CTL_DEL, source->fd, NULL);
+    for (struct source **at = &loop->sources; *at != NULL; at = &(*at)->next)
+        if (*at == source) {
+            *at = source->next;
+            break;
+        }
+    base_free(source);
+}
+
+static void
+receive(struct epoll_loop *loop, struct table_stream *stream)
+{
+    const struct table_loop_handler *handler = &loop->loop.handler;
+    struct iovec pieces[2] = {
+        {stream->target, stream->target_left}, {loop->buffer, READ_BYTES}};
+    size_t wanted = stream->target_left;
+    ssize_t got =
+        wanted != 0 ? readv(stream->fd, pieces, 2) : read(stream->fd, loop->buffer, READ_BYTES);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        handler->ended(handler->context, stream);
+        return;
+    }
+    size_t rest = (size_t)got;
+    if (wanted != 0) {
+        size_t here = rest < wanted ? rest : wanted;
+        stream->target += here;
+        stream->target_left -= here;
+        rest -= here;
+        handler->filled(handler->context, stream);
+    }
+    if (rest != 0)
+        handler->received(handler->context, stream, loop->buffer, rest);
+}
+
+static void
+stream_event(struct epoll_loop *loop, struct table_stream *stream, uint32_t events)
+{
+    if ((events & EPOLLOUT) != 0 && stream->sending)
+        send_stream(&loop->loop, stream);
+    if ((events & EPOLLIN) != 0 && stream->reading)
+        receive(loop, stream);
+    else if ((events & (EPOLLERR | EPOLLHUP)) != 0)
+        loop->loop.handler.ended(loop->loop.handler.context, stream);
+}
+
+static int
+turn(struct table_loop *base, int timeout_ms)
+{
+    struct epoll_loop *loop = (struct epoll_loop *)base;
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(loop->fd, events, EVENTS, timeout_ms);
+    if (count < 0 && errno != EINTR)
+        return dor_fail_errno(errno, "waiting for connections failed");
+    for (int i = 0; i < count; i++) {
+        uint8_t *of = events[i].data.ptr;
+        if (((uintptr_t)of & KIND_MASK) == KIND_STREAM) {
+            stream_event(loop, (struct table_stream *)(void *)of, events[i].events);
+            continue;
+        }
+        struct source *source = (struct source *)(void *)(of - KIND_SOURCE);
+        if (source->fn == NULL)
+            accept_some(loop, source);
+        else if (!source->fn(source->context, source->fd))
+            drop_source(loop, source);
+    }
+    return 0;
+}
+
+const struct table_loop_kind_ops table_loop_epoll = {
+    .name = "epoll",
+    .open = open_loop,
+    .close = close_loop,
+    .add = add,
+    .pause = pause_stream,
+    .resume = resume,
+    .send = send_stream,
+    .remove = remove_stream,
+    .listen = listen_at,
+    .watch = add_source,
+    .turn = turn,
+};
