@@ -138,7 +138,7 @@ table_slot_of_ref(const struct table *table, uint32_t hash, uint32_t ref)
 static int
 new_overflow(struct table *table, uint32_t *ret)
 {
-    uint32_t unit;
+    uint32_t unit = 0;
     int rc = table_heap_alloc(&table->arena, TABLE_OVERFLOW_BYTES, &unit);
     if (rc != 0)
         return rc;
@@ -174,7 +174,7 @@ insert_into(struct table *table, struct table_bucket *bucket, uint32_t hash, uin
                 return 0;
             }
         if (bucket->next == 0) {
-            uint32_t unit;
+            uint32_t unit = 0;
             int rc = new_overflow(table, &unit);
             if (rc != 0)
                 return rc;
@@ -325,7 +325,7 @@ new_bucket(struct table *table, uint32_t index)
         return NULL;
     if (header->segments[segment] == 0) {
         uint32_t units = table_segment_units(index);
-        uint32_t unit;
+        uint32_t unit = 0;
         if (index > (REF_UNIT_MASK >> 4) ||
             table_heap_alloc_top(&table->arena, units, &unit) != 0)
             return NULL;

@@ -156,6 +156,18 @@ class_with_blocks(const struct table_header *header, unsigned from)
     return TABLE_FREE_CLASSES;
 }
 
+/* Take UNITS from the begin of the free block at UNIT; the rest is free again. */
+static void
+cut_free(struct table_arena *arena, uint32_t unit, uint32_t units)
+{
+    const struct free_block *block = table_arena_at(arena, unit);
+    uint32_t rest = block->units - units;
+    uint32_t flags = block->tag & PUNCHED;
+    unlink_free(arena, unit, block);
+    if (rest != 0)
+        write_free(arena, unit + units, rest, flags);
+}
+
 /* A free block of at least UNITS, taken out of its list and cut to UNITS; 0 = there is none. */
 static uint32_t
 take_free(struct table_arena *arena, uint32_t units)
@@ -169,11 +181,7 @@ take_free(struct table_arena *arena, uint32_t units)
             set_head(header, class, 0);
             continue;
         }
-        uint32_t rest = block->units - units;
-        uint32_t flags = block->tag & PUNCHED;
-        unlink_free(arena, unit, block);
-        if (rest != 0)
-            write_free(arena, unit + units, rest, flags);
+        cut_free(arena, unit, units);
         return unit;
     }
     return 0;
@@ -278,6 +286,23 @@ table_heap_take_out(struct table_arena *arena, uint32_t unit)
     table_arena_touch(arena, 0, DOR_PAGE_BYTES);
     if (block != NULL)
         unlink_free(arena, unit, block);
+}
+
+uint32_t
+table_heap_take_below(struct table_arena *arena, uint32_t units, uint32_t below)
+{
+    const struct table_header *header = arena->header;
+    for (unsigned class = class_with_blocks(header, class_below(units));
+         class < TABLE_FREE_CLASSES; class = class_with_blocks(header, class + 1)) {
+        uint32_t unit = header->free_heads[class];
+        const struct free_block *block = free_block_at(arena, unit);
+        if (block != NULL && unit < below && block->units >= units &&
+            block->units <= below - unit) {
+            cut_free(arena, unit, units);
+            return unit;
+        }
+    }
+    return 0;
 }
 
 bool

@@ -62,6 +62,9 @@ void table_heap_lower_top(struct table_arena *arena, uint32_t unit);
 /* Take the free block at UNIT out of its list; one unit is in none. */
 void table_heap_take_out(struct table_arena *arena, uint32_t unit);
 
+/* UNITS of a free block that ends at BELOW at most, or 0; they do not count as used. */
+uint32_t table_heap_take_below(struct table_arena *arena, uint32_t units, uint32_t below);
+
 /* Give some of the memory of a long free block at UNIT back; true when there is no more to do. */
 bool table_heap_punch(struct table_arena *arena, uint32_t unit);
 

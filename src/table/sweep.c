@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sweep.c - one walk over all blocks from the lowest up, in small steps: free neighbours become
- * one, long free blocks give their memory back, and when much is free records move down.
+ * one, records move down, and long free blocks give their memory back.
  *
- *     | used | free | used | free | used |      joining leaves what is used where it is;
- *     |  A   |  gap .......|  B   |  C   |      moving: B is copied to the begin of the gap, its
- *     |  A   |  B   |  gap ........ |  C  |      slot gets the new place, the gap is behind it
+ *     |  A   |  gap ...... |  B   |  free  |  C   |     B is copied to the begin of the gap, and
+ *     |  A   |  B   |  gap ................|  C   |     its slot gets the new place
  *
  * The gap grows by what is free behind it and wanders to the top, which it lowers. It is a free
  * block in its list between two steps, and in none during a step. What does not move - segments,
- * what is pinned, long records, a record longer than the gap - is a wall: the gap stays before it.
+ * what is pinned, long records, a record longer than the gap - is a wall: the gap stays before it,
+ * and records from behind the wall go there as long as there is room.
  *
  * Invariants:
  * 1. A record is whole at its old place until its slot has the new one, and nothing is written over
@@ -28,9 +28,25 @@
 
 enum block_use {
     STAYS,
-    MOVED,
-    FREE, /* it was, or nothing leads to it */
+    MOVED, /* into the gap, which is behind it now */
+    GONE,  /* below the gap, which is longer now */
+    FREE,  /* it was, or nothing leads to it */
 };
+
+/* Where a block of UNITS at UNIT can go: below a wall, or into the gap; 0 = nowhere. */
+static uint32_t
+place_for(struct table *table, uint32_t unit, uint32_t units, uint32_t gap_units)
+{
+    if (units > MOVE_UNITS_MAX)
+        return 0;
+    if (table->left_units >= units) {
+        uint32_t to = table_heap_take_below(&table->arena, units, unit - gap_units);
+        table->left_units = to != 0 ? table->left_units - units : table->left_units / 2;
+        if (to != 0)
+            return to;
+    }
+    return gap_units >= units ? unit - gap_units : 0;
+}
 
 static void
 copy_block(struct table *table, uint32_t from, uint32_t to, uint32_t units)
@@ -61,19 +77,19 @@ bucket_before(const struct table *table, uint32_t unit)
 }
 
 static enum block_use
-move_bucket(struct table *table, uint32_t unit, uint32_t to)
+move_bucket(struct table *table, uint32_t unit, uint32_t gap_units)
 {
     struct table_bucket *before = bucket_before(table, unit + 1);
-    if (before == NULL)
+    uint32_t to = before != NULL ? place_for(table, unit, OVERFLOW_UNITS, gap_units) : 0;
+    if (to == 0)
         return STAYS;
     copy_block(table, unit, to, OVERFLOW_UNITS);
     table_arena_put(&table->arena, &before->next, to + 1);
-    return MOVED;
+    return to == unit - gap_units ? MOVED : GONE;
 }
 
-/* Move the record at UNIT to TO, if its slot leads to it. */
 static enum block_use
-move_record(struct table *table, uint32_t unit, uint32_t to, bool fits)
+move_record(struct table *table, uint32_t unit, uint32_t gap_units)
 {
     struct table_record record;
     if (!table_record(table, unit, &record) || table_is_held(table, unit))
@@ -86,11 +102,12 @@ move_record(struct table *table, uint32_t unit, uint32_t to, bool fits)
     struct table_slot slot = table_slot_of_ref(table, key.hash, unit | flags);
     if (slot.bucket == NULL)
         return FREE; /* a draft of a process that died, or a record that was pinned in it */
-    if (!fits)
+    uint32_t to = place_for(table, unit, record.units, gap_units);
+    if (to == 0)
         return STAYS;
     copy_block(table, unit, to, record.units);
     table_arena_put(&table->arena, &slot.bucket->ref[slot.index], to | flags);
-    return MOVED;
+    return to == unit - gap_units ? MOVED : GONE;
 }
 
 /* What becomes of the block of UNITS at UNIT, with a gap before it. */
@@ -101,14 +118,13 @@ look_at(struct table *table, uint32_t unit, uint32_t units, uint32_t gap_units)
     uint32_t kind = TABLE_TAG_KEY_BYTES(block->tag);
     if (kind == TABLE_KEY_FREE)
         return FREE;
-    if (!table->moving || table->arena.mark != NULL)
+    if (table->arena.mark != NULL || (gap_units == 0 && table->left_units == 0))
         return STAYS;
     if (kind == TABLE_KEY_JOURNAL)
         return FREE; /* there is no transaction, and no flush */
-    bool fits = gap_units >= units && units <= MOVE_UNITS_MAX;
     if (kind != TABLE_KEY_BUCKETS)
-        return move_record(table, unit, unit - gap_units, fits);
-    return fits && units == OVERFLOW_UNITS ? move_bucket(table, unit, unit - gap_units) : STAYS;
+        return move_record(table, unit, gap_units);
+    return units == OVERFLOW_UNITS ? move_bucket(table, unit, gap_units) : STAYS;
 }
 
 /* Leave the gap before UNIT as a free block. False when giving its memory back takes longer. */
@@ -120,16 +136,6 @@ close_gap(struct table *table, uint32_t unit, uint32_t gap_units)
     return gap_units == 0 || table_heap_punch(arena, unit - gap_units);
 }
 
-/* Whether the free block before NEXT is as it should be: alone, and nothing moves into it. */
-static bool
-is_alone(const struct table *table, uint32_t next)
-{
-    if (table->moving || table_heap_block_units(&table->arena, next) == 0)
-        return false;
-    const struct table_block *block = table_arena_at(&table->arena, next);
-    return TABLE_TAG_KEY_BYTES(block->tag) != TABLE_KEY_FREE;
-}
-
 bool
 table_sweep(struct table *table, uint32_t steps)
 {
@@ -137,6 +143,8 @@ table_sweep(struct table *table, uint32_t steps)
     struct table_header *header = arena->header;
     uint32_t unit = arena->sweep_unit != 0 ? arena->sweep_unit : TABLE_HEAP_FIRST;
     uint32_t gap_units = 0;
+    if (arena->sweep_unit == 0)
+        table->left_units = 0;
     table_arena_touch(arena, 0, DOR_PAGE_BYTES);
     for (uint32_t done = 0; done < steps && unit < header->top; done++) {
         uint32_t units = table_heap_block_units(arena, unit);
@@ -144,14 +152,6 @@ table_sweep(struct table *table, uint32_t steps)
             break; /* no block begins here: what is behind is not swept */
         const struct table_block *block = table_arena_at(arena, unit);
         bool was_free = TABLE_TAG_KEY_BYTES(block->tag) == TABLE_KEY_FREE;
-        if (was_free && gap_units == 0 && is_alone(table, unit + units)) {
-            if (!table_heap_punch(arena, unit)) {
-                arena->sweep_unit = unit;
-                return false;
-            }
-            unit += units;
-            continue;
-        }
         switch (look_at(table, unit, units, gap_units)) {
         case FREE:
             if (was_free)
@@ -159,6 +159,10 @@ table_sweep(struct table *table, uint32_t steps)
             else
                 header->used_units -= units < header->used_units ? units : header->used_units;
             gap_units += units;
+            break;
+        case GONE:
+            gap_units += units;
+            done += units / UNITS_A_STEP;
             break;
         case MOVED:
             done += units / UNITS_A_STEP;
@@ -168,6 +172,7 @@ table_sweep(struct table *table, uint32_t steps)
                 arena->sweep_unit = unit - gap_units;
                 return false;
             }
+            table->left_units += gap_units;
             gap_units = 0;
             break;
         }

@@ -666,7 +666,7 @@ table_free_units(const struct table *table)
 static int
 alloc_record(struct table *table, uint64_t size_bytes, uint32_t *ret)
 {
-    uint32_t unit;
+    uint32_t unit = 0;
     int rc = table_heap_alloc(&table->arena, size_bytes, &unit);
     if (rc != 0)
         return rc;
@@ -690,7 +690,7 @@ make_draft(
     uint32_t key_bytes = key->is_number ? NUMBER_BYTES : key->length;
     uint64_t size_bytes = (uint64_t)offset + length + key_bytes;
     uint32_t units = table_heap_units(size_bytes);
-    uint32_t unit;
+    uint32_t unit = 0;
     int rc = table_make_room(table, units);
     if (rc == 0)
         rc = alloc_record(table, size_bytes, &unit);

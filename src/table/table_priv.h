@@ -39,8 +39,8 @@ struct table {
     uint64_t expired, evicted, splits, damaged;
     uint32_t expire_bucket; /* where the search for expired keys goes on */
     uint32_t swept_free;    /* units that were free at most since the last sweep ended */
+    uint32_t left_units;    /* free ones that the sweep under way had to leave */
     bool sweeping;
-    bool moving; /* the sweep moves records down */
     bool in_transaction;
     struct table_extent *deferred; /* freed in the transaction */
     size_t deferred_count, deferred_cap;

@@ -39,7 +39,7 @@ journal_block(const struct table *table, uint32_t unit)
 static int
 add_block(struct table *table)
 {
-    uint32_t unit;
+    uint32_t unit = 0;
     int rc = table_heap_alloc(&table->arena, JOURNAL_BYTES, &unit);
     if (rc != 0)
         return rc;

@@ -9,9 +9,8 @@
 #include "table/table_priv.h"
 
 #define CHAIN_LOCAL       64
-#define SWEEP_PART        8 /* a sweep begins when an eighth of what is used became free, and: */
+#define SWEEP_PART        4 /* a sweep begins when a quarter of what is used became free, and: */
 #define SWEEP_LEAST_UNITS (65536 / TABLE_UNIT_BYTES)
-#define MOVE_PART         4 /* with more than a quarter of it free, records move together */
 
 /* ---- scans ---- */
 
@@ -159,10 +158,8 @@ table_maintain(struct table *table, uint32_t steps)
     while (evictions < steps / 4 && table_is_over_limit(table) && table_evict_one(table))
         evictions++;
     more |= evictions > 0 && table_is_over_limit(table);
-    if (!table->sweeping && wants_sweep(table)) {
-        table->sweeping = true;
-        table->moving = table_free_units(table) > header->used_units / MOVE_PART;
-    }
+    if (!table->sweeping)
+        table->sweeping = wants_sweep(table);
     if (table->sweeping && table_sweep(table, steps)) {
         table->sweeping = false;
         table->swept_free = table_free_units(table);
