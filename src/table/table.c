@@ -763,8 +763,10 @@ table_drop_draft(struct table *table, struct table_draft *draft)
     *draft = (struct table_draft){0};
 }
 
-int
-table_commit_draft(struct table *table, const struct table_key *key, struct table_draft *draft)
+static int
+commit_draft(
+    struct table *table, const struct table_key *key, struct table_draft *draft,
+    enum table_change change)
 {
     const struct table_block *block = table_arena_at(&table->arena, draft->unit);
     uint32_t ref = draft->unit | (key->is_number ? REF_NUMBER : 0) |
@@ -780,9 +782,15 @@ table_commit_draft(struct table *table, const struct table_key *key, struct tabl
     struct table_record record;
     if (table->changed != NULL && table_record(table, ref, &record)) {
         struct table_value value = table_record_value(&record, ref);
-        tell(table, TABLE_CHANGE_SET, key, &value);
+        tell(table, change, key, &value);
     }
     return 0;
+}
+
+int
+table_commit_draft(struct table *table, const struct table_key *key, struct table_draft *draft)
+{
+    return commit_draft(table, key, draft, TABLE_CHANGE_SET);
 }
 
 int
@@ -796,7 +804,7 @@ table_set(
         return rc;
     if (length != 0)
         memcpy(draft.bytes, bytes, length);
-    return table_commit_draft(table, key, &draft);
+    return commit_draft(table, key, &draft, TABLE_CHANGE_SET);
 }
 
 bool
@@ -831,7 +839,7 @@ table_expire(
         rc = make_draft(table, key, value.length, expiry_ms, &draft);
         if (rc == 0) {
             memcpy(draft.bytes, value.bytes, value.length);
-            rc = table_commit_draft(table, key, &draft);
+            rc = commit_draft(table, key, &draft, TABLE_CHANGE_EXPIRY);
         }
         table_unpin(table, value.ref);
     }
