@@ -16,9 +16,9 @@
 /* A large argument on its way in, or complete: a record of the tenant's arena that no key has. */
 struct table_large {
     struct table_draft draft;
-    uint32_t index;   /* of the argument in its request */
-    bool for_key;     /* it is made for the key of its request: may become the record */
-    bool refused;     /* there was no room: the bytes are dropped */
+    uint32_t index; /* of the argument in its request */
+    bool for_key;   /* it is made for the key of its request: may become the record */
+    bool refused;   /* there was no room: the bytes are dropped */
 };
 
 /* A request that waits for EXEC. */

@@ -67,7 +67,7 @@ struct table_tenant {
     uint32_t watch_count;
     uint64_t turn; /* of the worker, when the time was last set */
     uint64_t commands, hits, misses, errors, connections, rejected;
-    uint64_t dirty;  /* changes since the start */
+    uint64_t dirty; /* changes since the start */
     bool wants_upkeep;
 };
 

@@ -6,6 +6,7 @@
  * The pointer of an event has its kind in the lowest bits.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -98,6 +99,10 @@ update(struct epoll_loop *loop, struct table_stream *stream)
 static int
 add(struct table_loop *base, struct table_stream *stream)
 {
+    int flags = fcntl(stream->fd, F_GETFL);
+    if (flags < 0 ||
+        ((flags & O_NONBLOCK) == 0 && fcntl(stream->fd, F_SETFL, flags | O_NONBLOCK) != 0))
+        return dor_fail_errno(errno, "a connection cannot be served");
     stream->reading = true;
     return control((struct epoll_loop *)base, EPOLL_CTL_ADD, stream->fd, EPOLLIN, stream);
 }

@@ -380,6 +380,11 @@ open_loop(struct table_worker *worker)
         .accepted = on_accepted,
         .context = worker,
     };
+    if (worker->options.loop == TABLE_LOOP_EPOLL)
+        return table_loop_epoll.open(&handler, &worker->loop);
+    int rc = table_loop_uring.open(&handler, &worker->loop);
+    if (rc == 0 || worker->options.loop == TABLE_LOOP_URING)
+        return rc;
     return table_loop_epoll.open(&handler, &worker->loop);
 }
 
