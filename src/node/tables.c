@@ -223,6 +223,12 @@ fill(struct dor_table_keeper *face, const char *name, int fd)
 }
 
 static void
+finish_fill(struct table_fill *fill)
+{
+    wake_uffd_finish(fill->uffd);
+}
+
+static void
 end_fill(struct table_fill *fill)
 {
     wake_uffd_close(fill->uffd);
@@ -257,7 +263,7 @@ static int
 serve_pages(struct keeper *keeper, const char *name, struct table_fill *fill)
 {
     const struct dor_wake_uffd options = {
-        .clients_max = TABLE_FILL_SOCKETS,
+        .clients_max = 1,
         .handshake_ns = HANDSHAKE_NS,
         .fill = true,
         .core = DOR_WAKE_CORE_ANY};
@@ -275,11 +281,11 @@ serve_pages(struct keeper *keeper, const char *name, struct table_fill *fill)
 
 static int
 fill_lazily(
-    struct dor_table_keeper *face, const char *name, int ret_sockets[TABLE_FILL_SOCKETS],
-    struct table_fill **ret)
+    struct dor_table_keeper *face, const char *name, int *ret_socket, struct table_fill **ret)
 {
     struct keeper *keeper = keeper_of(face);
     AUTO_CLOSE int device = -1;
+    AUTO_CLOSE int socket = -1;
     int rc = table_fill_open_device(&device);
     if (rc != 0)
         return rc;
@@ -287,19 +293,16 @@ fill_lazily(
     if (fill == NULL)
         return DOR_E_NO_MEMORY;
     fill->listener = BASE_LISTENER_NONE;
-    int sockets[TABLE_FILL_SOCKETS] = {-1, -1};
     rc = open_server(keeper);
     if (rc == 0)
         rc = serve_pages(keeper, name, fill);
-    for (int i = 0; rc == 0 && i < TABLE_FILL_SOCKETS; i++)
-        rc = base_unix_connect(fill->path, 0, &sockets[i]);
+    if (rc == 0)
+        rc = base_unix_connect(fill->path, 0, &socket);
     if (rc != 0) {
-        for (int i = 0; i < TABLE_FILL_SOCKETS; i++)
-            base_auto_close(&sockets[i]);
         end_fill(fill);
         return dor_fail_wrap("snapshot %s", name);
     }
-    memcpy(ret_sockets, sockets, sizeof sockets);
+    *ret_socket = base_take_fd(&socket);
     *ret = fill;
     return 0;
 }
@@ -312,6 +315,7 @@ static const struct table_keeper_ops keeper_ops = {
     .find = find,
     .fill = fill,
     .fill_lazily = fill_lazily,
+    .finish_fill = finish_fill,
     .end_fill = end_fill,
 };
 

@@ -85,7 +85,9 @@ table_arena_create(int fd, uint64_t limit_bytes, uint32_t seed, struct table_are
 }
 
 int
-table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret)
+table_arena_open(
+    int fd, uint64_t limit_bytes, table_mapped_fn *mapped, void *context,
+    struct table_arena *ret)
 {
     AUTO_CLOSE int guard = fd;
     uint64_t file_bytes;
@@ -99,6 +101,11 @@ table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret)
         fd, base_max_u64(limit_bytes, base_min_u64(file_bytes, TABLE_ARENA_BYTES_MAX)), &arena);
     if (rc != 0)
         return rc;
+    if (mapped != NULL && (rc = mapped(context, arena.base, file_bytes)) != 0) {
+        munmap(arena.base, arena.mapped_bytes);
+        return rc;
+    }
+    arena.lacking_bytes = mapped != NULL ? file_bytes : 0;
     const struct table_header *header = arena.header;
     if (header->magic != TABLE_MAGIC || header->version != TABLE_VERSION ||
         (uint64_t)header->top * TABLE_UNIT_BYTES >
@@ -121,6 +128,15 @@ table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret)
     arena.fd = base_take_fd(&guard);
     *ret = arena;
     return 0;
+}
+
+void
+table_arena_complete(struct table_arena *arena)
+{
+    const volatile uint8_t *base = arena->base;
+    for (uint64_t at = 0; at < arena->lacking_bytes; at += DOR_PAGE_BYTES)
+        (void)base[at];
+    arena->lacking_bytes = 0;
 }
 
 void

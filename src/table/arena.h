@@ -82,6 +82,7 @@ struct table_arena {
     struct table_header *header;
     uint64_t mapped_bytes; /* reserved addresses; the file may be shorter */
     uint64_t file_bytes;
+    uint64_t lacking_bytes;  /* up to where pages may be still to come; 0 = none is */
     struct table_mark *mark; /* NULL = none stands */
     uint32_t sweep_unit;     /* where the sweep of the heap goes on; 0 = at its begin */
     uint32_t punched_to;     /* how far the free block there has given its memory back */
@@ -94,10 +95,24 @@ DOR_MUST_CHECK int
 table_arena_create(int fd, uint64_t limit_bytes, uint32_t seed, struct table_arena *ret);
 
 /*
- * Map the arena in FD, taken over also on error. What is behind the header is believed by
- * nobody.
+ * Told of a mapping of an arena's file before anything in it is read: its FILE_BYTES have no pages
+ * yet, and who is told sees to it that they come when they are needed.
  */
-DOR_MUST_CHECK int table_arena_open(int fd, uint64_t limit_bytes, struct table_arena *ret);
+typedef int table_mapped_fn(void *context, void *base, uint64_t file_bytes);
+
+/*
+ * Map the arena in FD, taken over also on error. What is behind the header is believed by nobody.
+ * MAPPED may be NULL: all pages are there.
+ */
+DOR_MUST_CHECK int table_arena_open(
+    int fd, uint64_t limit_bytes, table_mapped_fn *mapped, void *context,
+    struct table_arena *ret);
+
+/*
+ * While pages may be still to come: get all of them, for another mapping of the file would find
+ * zeros where they lack. It takes as long as that takes.
+ */
+void table_arena_complete(struct table_arena *arena);
 
 void table_arena_close(struct table_arena *arena);
 

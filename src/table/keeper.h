@@ -16,11 +16,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/*
- * A table's arena is mapped twice in its worker: once to be served, once for functions to read.
- */
-enum { TABLE_FILL_SOCKETS = 2 };
-
 struct dor_table_keeper;
 
 struct table_keeper_put {
@@ -53,13 +48,15 @@ struct table_keeper_ops {
     /* All pages into the empty memory file FD. */
     int (*fill)(struct dor_table_keeper *keeper, const char *name, int fd);
     /*
-     * Sockets of the page server, one for each mapping of a memory file that stays empty: who
-     * maps it hands over a userfaultfd there, as a sandbox does (wake.h), and gets each page when
-     * it is needed, and all in time; then the server hangs up. DOR_E_UNSUPPORTED: take fill().
+     * A socket of the page server, for a memory file that stays empty: who maps it hands over a
+     * userfaultfd there, as a sandbox does (wake.h), and gets each page when it is needed.
+     * DOR_E_UNSUPPORTED: take fill().
      */
     int (*fill_lazily)(
-        struct dor_table_keeper *keeper, const char *name, int ret_sockets[TABLE_FILL_SOCKETS],
+        struct dor_table_keeper *keeper, const char *name, int *ret_socket,
         struct table_fill **ret);
+    /* Who handed it over has read from it: give it all the rest, then hang up. */
+    void (*finish_fill)(struct table_fill *fill);
     /* Nobody may lack pages any more: they would be zeros. */
     void (*end_fill)(struct table_fill *fill);
 };

@@ -248,13 +248,10 @@ table_kept_log_fd(const struct table_kept *kept)
 }
 
 int
-table_kept_fill(
-    struct table_kept *kept, int fd, bool lazily, bool *ret_is_new,
-    int ret_sockets[TABLE_FILL_SOCKETS])
+table_kept_fill(struct table_kept *kept, int fd, bool lazily, bool *ret_is_new, int *ret_socket)
 {
     char name[NAME_BYTES];
-    for (int i = 0; i < TABLE_FILL_SOCKETS; i++)
-        ret_sockets[i] = -1;
+    *ret_socket = -1;
     *ret_is_new = kept->manifest.snapshot_id == 0;
     if (*ret_is_new)
         return 0;
@@ -263,7 +260,7 @@ table_kept_fill(
     const struct table_keeper_ops *ops = kept->keeper->ops;
     int rc = DOR_E_UNSUPPORTED;
     if (lazily)
-        rc = ops->fill_lazily(kept->keeper, name, ret_sockets, &kept->fill);
+        rc = ops->fill_lazily(kept->keeper, name, ret_socket, &kept->fill);
     if (rc == DOR_E_UNSUPPORTED)
         return ops->fill(kept->keeper, name, fd);
     return rc == 0 ? base_file_truncate(fd, kept->table_bytes, "the memory of a table") : rc;
@@ -519,6 +516,8 @@ void
 table_kept_worker_ready(struct table_kept *kept)
 {
     kept->replayed = true;
+    if (kept->fill != NULL)
+        kept->keeper->ops->finish_fill(kept->fill);
 }
 
 void

@@ -43,19 +43,18 @@ void table_kept_close(struct table_kept *kept); /* gives up a snapshot; NULL is 
 
 /*
  * Put the snapshot's pages into the empty memory file FD. *RET_IS_NEW: there is none, the table
- * begins empty. LAZILY: where it can be done, *RET_SOCKETS are for the worker's mappings
- * (table_fill_register()), each -1 otherwise; they are the caller's.
+ * begins empty. LAZILY: where it can be done the file stays empty, and *RET_SOCKET, otherwise -1,
+ * is where the worker's mapping gets its pages (fill.h). It is the caller's.
  */
 DOR_MUST_CHECK int table_kept_fill(
-    struct table_kept *kept, int fd, bool lazily, bool *ret_is_new,
-    int ret_sockets[TABLE_FILL_SOCKETS]);
+    struct table_kept *kept, int fd, bool lazily, bool *ret_is_new, int *ret_socket);
 
 /* The log for the worker to replay and go on with. Stays KEPT's. */
 int table_kept_log_fd(const struct table_kept *kept);
 
 /* The worker has replayed the log. */
 void table_kept_worker_ready(struct table_kept *kept);
-/* The page server hung up on all sockets of the worker: all pages are there. */
+/* The page server hung up on the worker: all pages are there. */
 void table_kept_worker_filled(struct table_kept *kept);
 
 /*

@@ -182,7 +182,9 @@ table_open(int fd, const struct table_options *options, bool recover, struct tab
     int rc = new_table(options, &table);
     if (rc != 0)
         return rc;
-    rc = table_arena_open(base_take_fd(&guard), options->limit_bytes, &table->arena);
+    rc = table_arena_open(
+        base_take_fd(&guard), options->limit_bytes, options->mapped, options->mapped_context,
+        &table->arena);
     if (rc != 0) {
         base_free(table);
         return rc;

@@ -82,6 +82,8 @@ struct table_options {
     enum table_policy policy;
     table_changed_fn *changed; /* may be NULL */
     void *context;
+    table_mapped_fn *mapped; /* the arena's pages are still to come; usually NULL */
+    void *mapped_context;
 };
 
 /* A new table in the empty memory file FD, which is taken over also on error. */

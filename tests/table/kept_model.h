@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "base/random.h"
+#include "table/fill.h"
 #include "table/kept.h"
 #include "table/mark.h"
 
@@ -99,18 +100,32 @@ struct kept_live {
     struct table_log *log;
     struct table *table;
     int arena_fd;
+    int device, socket; /* of pages that come when they are needed; -1 = all are there */
+    uint64_t limit_bytes;
     struct table_log_replayed replayed;
 };
 
 static inline int
-kept_live_begin(const char *folder, bool repair, struct kept_live *live)
+kept_live_mapped(void *context, void *base, uint64_t file_bytes)
+{
+    struct kept_live *live = context;
+    return table_fill_register(live->device, live->socket, base, file_bytes);
+}
+
+static inline int
+kept_live_begin_with(
+    const char *folder, bool repair, bool lazily, uint64_t limit_bytes, struct kept_live *live)
 {
     char store[200], tables[200];
     snprintf(store, sizeof store, "%s/store", folder);
     snprintf(tables, sizeof tables, "%s/tables", folder);
-    *live = (struct kept_live){.arena_fd = memfd_create("arena", MFD_CLOEXEC)};
+    *live = (struct kept_live){
+        .arena_fd = memfd_create("arena", MFD_CLOEXEC),
+        .device = -1,
+        .socket = -1,
+        .limit_bytes = limit_bytes,
+    };
     bool is_new = false;
-    int sockets[TABLE_FILL_SOCKETS];
     int rc = dor_table_keeper_open(store, &live->keeper);
     struct table_kept_options options = {
         .directory = tables,
@@ -122,7 +137,9 @@ kept_live_begin(const char *folder, bool repair, struct kept_live *live)
     if (rc == 0)
         rc = table_kept_open(&options, &live->kept);
     if (rc == 0)
-        rc = table_kept_fill(live->kept, live->arena_fd, false, &is_new, sockets);
+        rc = table_kept_fill(live->kept, live->arena_fd, lazily, &is_new, &live->socket);
+    if (rc == 0 && live->socket >= 0)
+        rc = table_fill_open_device(&live->device);
     if (rc != 0)
         return rc;
     struct table_log_options how = {.tenant = "alice", .when = TABLE_LOG_ALWAYS};
@@ -130,7 +147,12 @@ kept_live_begin(const char *folder, bool repair, struct kept_live *live)
     if (rc != 0)
         return rc;
     struct table_options table = {
-        .limit_bytes = 64 << 20, .changed = table_log_change, .context = live->log};
+        .limit_bytes = limit_bytes,
+        .changed = table_log_change,
+        .context = live->log,
+        .mapped = live->socket >= 0 ? kept_live_mapped : NULL,
+        .mapped_context = live,
+    };
     rc = is_new ? table_create(dup(live->arena_fd), &table, &live->table)
                 : table_open(dup(live->arena_fd), &table, false, &live->table);
     if (rc == 0)
@@ -138,6 +160,12 @@ kept_live_begin(const char *folder, bool repair, struct kept_live *live)
     if (rc == 0)
         table_kept_worker_ready(live->kept);
     return rc;
+}
+
+static inline int
+kept_live_begin(const char *folder, bool repair, struct kept_live *live)
+{
+    return kept_live_begin_with(folder, repair, false, 64 << 20, live);
 }
 
 static inline void
@@ -148,6 +176,10 @@ kept_live_end(struct kept_live *live)
     table_kept_close(live->kept);
     dor_table_keeper_close(live->keeper);
     close(live->arena_fd);
+    if (live->socket >= 0) {
+        close(live->socket);
+        close(live->device);
+    }
 }
 
 /* The next change of MODEL, which is told as done when it is on disk. */

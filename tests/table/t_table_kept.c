@@ -46,10 +46,10 @@ snapshot_is(struct kept_live *live, const struct model *moment)
 {
     int fd = memfd_create("moment", MFD_CLOEXEC);
     bool is_new;
-    int sockets[TABLE_FILL_SOCKETS];
+    int socket;
     struct table *table = NULL;
     const struct table_options options = {.limit_bytes = 64 << 20};
-    if (table_kept_fill(live->kept, fd, false, &is_new, sockets) != 0 || is_new ||
+    if (table_kept_fill(live->kept, fd, false, &is_new, &socket) != 0 || is_new ||
         table_open(fd, &options, false, &table) != 0)
         bail("%s", dor_err_message());
     bool same = model_is(moment, table);
