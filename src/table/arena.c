@@ -116,7 +116,8 @@ table_arena_open(
             DOR_E_CORRUPT, "this memory is no table, or one of a version that is not known");
     }
     /* An arena out of a snapshot ends with its last page. */
-    uint64_t least_bytes = (uint64_t)header->top * TABLE_UNIT_BYTES + DOR_PAGE_BYTES;
+    uint64_t least_bytes = base_round_down_u64(
+        (uint64_t)header->top * TABLE_UNIT_BYTES + 2 * DOR_PAGE_BYTES - 1, DOR_PAGE_BYTES);
     if (file_bytes < least_bytes &&
         (rc = base_file_truncate(fd, least_bytes, "the memory of a table")) != 0) {
         munmap(arena.base, arena.mapped_bytes);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_table_log.c - the input is what is behind a log's header. Frames that fit get the number that
- * is due and their checksum, unless their first byte is 0xff. Whatever it is, replaying it ends
- * with an error or with a log that is cut where it is whole: the second time nothing is left to cut.
+ * fuzz_table_log.c - the input is what is behind a log's header. Frames that fit get the number
+ * that is due and their checksum, unless their first byte is 0xff. Whatever it is, replaying it
+ * ends with an error or with a log that is cut where it is whole: the second time nothing is left
+ * to cut.
  */
 #include <string.h>
 #include <sys/mman.h>
