@@ -32,6 +32,10 @@ struct dor_daemon {
     const char *socket_path; /* NULL = daemon.sock in the store's folder */
     const char *config_path; /* lines "name = value", see dormouse-serve(8) */
     const char *socket_mode; /* octal, before the configuration's */
+    /* Where tenants connect to tables, as in struct dor_table; none: there are no tables. */
+    const char *const *resp;
+    size_t resp_count;
+    const char *tenants_path; /* NULL = tenants.json in the store's folder */
     /* Called once the socket listens; may be NULL. */
     void (*ready)(void *context, const char *socket_path);
     void *ready_context;

@@ -5,8 +5,8 @@
  * own. The tenants are in a file that the functions below change and a running front rereads.
  *
  * Ownership:  strings are borrowed for the call.
- * Threads:    dor_table_serve() must be called where no other thread is running; the others anywhere.
- * Errors:     0 or a negative enum dor_errno.
+ * Threads:    dor_table_serve() must be called where no other thread is running; the others
+ * anywhere. Errors:     0 or a negative enum dor_errno.
  */
 #ifndef DORMOUSE_TABLE_H
 #define DORMOUSE_TABLE_H
@@ -30,12 +30,15 @@ enum { DOR_TABLE_LISTEN_MAX = 16 };
 
 /* Zero and NULL: the defaults. */
 struct dor_table {
-    /* Each a TCP port of this machine alone, ADDRESS:PORT, or the path of a Unix socket with a "/". */
+    /*
+     * Each a TCP port of this machine alone, ADDRESS:PORT, or the path of a Unix socket with a "/".
+     */
     const char *listen[DOR_TABLE_LISTEN_MAX];
     size_t listen_count;
     const char *tenants_path; /* NULL = no tenant but "default", who needs no password */
     const char *directory;    /* for logs; NULL = none can be kept */
     const char *program;      /* calls dor_table_zygote_main(); NULL = this one */
+    unsigned socket_mode;     /* permissions of Unix sockets; 0 = 0600 */
     unsigned connections_max; /* at a time, of all tenants; 0 = 16384 */
     /* Called once it listens; may be NULL. */
     void (*ready)(void *context, const char *const *addresses, size_t count);
@@ -43,14 +46,14 @@ struct dor_table {
 };
 
 /*
- * Serve until SIGTERM or SIGINT, and then until replies are out. SIGHUP rereads the tenants. DOR_E_BUSY:
- * another process listens there.
+ * Serve until SIGTERM or SIGINT, and then until replies are out. SIGHUP rereads the tenants.
+ * DOR_E_BUSY: another process listens there.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_table_serve(const struct dor_table *table);
 
 /*
- * What a program does first whose only argument is DOR_TABLE_ZYGOTE_WORD: it ends when the front that
- * started it does. Returns an exit code.
+ * What a program does first whose only argument is DOR_TABLE_ZYGOTE_WORD: it ends when the front
+ * that started it does. Returns an exit code.
  */
 DOR_PUBLIC int dor_table_zygote_main(void);
 
@@ -83,7 +86,8 @@ struct dor_tenant_info {
 
 /*
  * Add a tenant to the file PATH, which is made if it is missing. PASSWORD may be NULL for "default"
- * alone. DOR_E_EXISTS: there is one of that name; DOR_E_USAGE: the name or a setting makes no sense.
+ * alone. DOR_E_EXISTS: there is one of that name; DOR_E_USAGE: the name or a setting makes no
+ * sense.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_tenant_add(
     const char *path, const char *name, const char *password,

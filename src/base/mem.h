@@ -53,6 +53,9 @@ void *base_alloc_huge(size_t size_bytes) BASE_ALLOCATOR;
 #define AUTO_FREE  __attribute__((cleanup(base_auto_free)))
 #define AUTO_CLOSE __attribute__((cleanup(base_auto_close)))
 
+void base_auto_free(void *pointer_to_pointer);
+void base_auto_close(int *fd);
+
 /* Move a guarded pointer out of its guard: `*ret = TAKE(p);`. */
 #define TAKE(p)                                                                                \
     __extension__({                                                                            \
@@ -71,8 +74,13 @@ base_take_fd(int *fd)
     return taken;
 }
 
-void base_auto_free(void *pointer_to_pointer);
-void base_auto_close(int *fd);
+/* Close *FD, unless it is -1, and leave -1. */
+static inline void
+base_close_fd(int *fd)
+{
+    int taken = base_take_fd(fd);
+    base_auto_close(&taken);
+}
 
 /* Bytes that grow; all zero is an empty one. */
 struct base_buf {

@@ -49,6 +49,10 @@ struct cli_values {
     bool absorb, daemon;
     const char *config, *socket_mode;
 
+    struct cli_list resp;
+    const char *tenants, *directory;
+    bool no_password;
+
     const char *uffd_socket, *core;
     uint64_t window_bytes, cache_bytes;
     bool no_working_set, fill, hold, once;

@@ -13,11 +13,13 @@
 #include "cli/stop.h"
 #include "cli/text.h"
 
+#include <dormouse/table.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /*
@@ -82,6 +84,8 @@ int
 main(int argc, char **argv)
 {
     hold_standard_descriptors();
+    if (argc == 2 && strcmp(argv[1], DOR_TABLE_ZYGOTE_WORD) == 0)
+        return dor_table_zygote_main();
     survive_file_size_limit();
     struct cli cli;
     bool json = cli_args_want_json(argc, argv);

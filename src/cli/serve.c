@@ -33,6 +33,9 @@ cli_serve_run(const struct cli *cli)
         .socket_path = cli->values.socket,
         .config_path = cli->values.config,
         .socket_mode = cli->values.socket_mode,
+        .resp = cli->values.resp.items,
+        .resp_count = cli->values.resp.count,
+        .tenants_path = cli->values.tenants,
         .ready = tell_ready,
         .ready_context = (void *)(uintptr_t)cli,
     };

@@ -44,6 +44,8 @@ struct node_values {
     bool no_working_set, fill, hold, once;
 
     bool postcopy, resume, no_fill;
+
+    const char *password;
 };
 
 /* Parse SIZE_BYTES of JSON for BODY ("put" ...). RET_JSON is what VALUES borrows from. */

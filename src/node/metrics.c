@@ -134,6 +134,7 @@ node_metrics_run(struct node_call *call)
     print_store(out, &stat);
     print_node(out, call->node);
     print_wake(out, call->node);
+    node_tenants_print_metrics(call->node, out);
     call->content_type = "text/plain; version=0.0.4; charset=utf-8";
     return fclose(out) == 0 ? 0 : dor_fail_errno(errno, "no memory for the metrics");
 }

@@ -15,6 +15,7 @@
 #include "node/config.h"
 #include "node/http.h"
 #include "node/jobs.h"
+#include "node/tenants.h"
 #include "node/wakes.h"
 
 #include <dormouse/store.h>
@@ -35,6 +36,7 @@ struct node {
     struct dor_store *writer; /* NULL after an error that asks for a new one */
     struct dor_wake_server *wake_server;
     struct node_wakes wakes;
+    struct node_tenants tenants;
     uint64_t started_ns; /* realtime */
 };
 

@@ -238,6 +238,8 @@ start(struct server *server, const struct dor_daemon *daemon)
     }
     if (rc == 0)
         node_wakes_restore(&node->wakes);
+    if (rc == 0)
+        rc = node_tenants_start(node, daemon);
     if (rc == 0) {
         rc = node_http_start(node);
         server->http_started = rc == 0;
@@ -267,9 +269,11 @@ serve(struct server *server)
             {.fd = server->listener.fd, .events = POLLIN},
         };
         poll(fds, ARRAY_LEN(fds), SWEEP_MS);
-        /* A terminal that goes away does not concern a daemon. */
+        /* A terminal that goes away does not concern a daemon; its tenants may have changed. */
         int number = fds[0].revents != 0 ? read_signal(server) : 0;
-        if (number != 0 && number != SIGHUP)
+        if (number == SIGHUP)
+            node_tenants_reload(node);
+        else if (number != 0)
             return;
         if (fds[1].revents != 0)
             node_http_accept(node, server->listener.fd);
@@ -340,6 +344,7 @@ end(struct server *server)
         node_http_stop(node);
     if (server->jobs_started)
         node_jobs_stop(&node->jobs);
+    node_tenants_stop(node);
     node_wakes_close(&node->wakes);
     dor_wake_server_close(node->wake_server);
     dor_store_close(node->writer);

@@ -2,9 +2,9 @@
 /*
  * auth.c - a ring of questions, a thread that works it off, a ring of answers.
  *
- * Each question costs one cheap hash and, unless that is known, one full check, whoever it is about:
- * for nobody both are done against a hash that no password has. A right answer's cheap hash goes to
- * the table of known ones, at the place that the full hash leads to.
+ * Each question costs one cheap hash and, unless that is known, one full check, whoever it is
+ * about: for nobody both are done against a hash that no password has. A right answer's cheap hash
+ * goes to the table of known ones, at the place that the full hash leads to.
  */
 #include "table/auth.h"
 
@@ -60,6 +60,7 @@ struct table_auth {
     struct base_mutex mutex;
     struct base_condition condition;
     bool ending;
+    size_t checking;            /* 1 while the thread has a question */
     struct question *questions; /* a ring, from first_question on */
     size_t first_question, question_count;
     struct table_auth_answer *answers; /* the same */
@@ -170,12 +171,14 @@ run(void *context)
         auth->now = *first;
         explicit_bzero(first, sizeof *first);
         auth->first_question = (auth->first_question + 1) % QUESTIONS_MAX;
+        auth->question_count--;
+        auth->checking = 1;
         base_mutex_unlock(&auth->mutex);
         bool right = is_right(auth, &auth->now);
         uint64_t ticket = auth->now.ticket;
         explicit_bzero(&auth->now, sizeof auth->now);
         base_mutex_lock(&auth->mutex);
-        auth->question_count--; /* only now: an answer has its room */
+        auth->checking = 0;
         answer_locked(auth, ticket, right);
     }
     base_mutex_unlock(&auth->mutex);
@@ -190,7 +193,8 @@ table_auth_ask(
 {
     int rc = 0;
     base_mutex_lock(&auth->mutex);
-    if (auth->question_count + auth->answer_count >= QUESTIONS_MAX) {
+    /* Every question has room for its answer. */
+    if (auth->question_count + auth->checking + auth->answer_count >= QUESTIONS_MAX) {
         rc = dor_fail(DOR_E_BUSY, "too many passwords wait to be checked");
     } else {
         size_t at = (auth->first_question + auth->question_count++) % QUESTIONS_MAX;
@@ -305,7 +309,7 @@ table_auth_close(struct table_auth *auth)
     }
     base_condition_fini(&auth->condition);
     base_mutex_fini(&auth->mutex);
-    base_auto_close(&auth->event_fd);
+    base_close_fd(&auth->event_fd);
     if (auth->questions != NULL)
         explicit_bzero(auth->questions, QUESTIONS_MAX * sizeof *auth->questions);
     if (auth->known != NULL)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * auth.h - passwords: hashed by yescrypt (crypt(5)), and checked in a thread, for a check takes some
- * milliseconds of cpu on purpose. Every question costs the same, also about a user who is unknown
- * or has no password.
+ * auth.h - passwords: hashed by yescrypt (crypt(5)), and checked in a thread, for a check takes
+ * some milliseconds of cpu on purpose. Every question costs the same, also about a user who is
+ * unknown or has no password.
  *
  * Who was let in is recognized by a cheaper hash, salted anew in every process and kept in memory
  * alone, so that a thousand connections of one user do not cost a thousand full checks.
@@ -41,8 +41,8 @@ void table_auth_close(struct table_auth *auth); /* NULL is fine */
 int table_auth_fd(const struct table_auth *auth);
 
 /*
- * Check PASSWORD of LENGTH bytes against HASH, which is NULL when there is nobody to be checked. The
- * answer bears TICKET.
+ * Check PASSWORD of LENGTH bytes against HASH, which is NULL when there is nobody to be checked.
+ * The answer bears TICKET.
  */
 DOR_MUST_CHECK int table_auth_ask(
     struct table_auth *auth, uint64_t ticket, const char *hash, const void *password,

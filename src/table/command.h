@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * command.h - commands as rows of commands.def, and a call of one. A row makes the dispatch table and
- * what COMMAND tells; its handler is in one of the files cmd_*.c or functions*.c.
+ * command.h - commands as rows of commands.def, and a call of one. A row makes the dispatch table
+ * and what COMMAND tells; its handler is in one of the files cmd_*.c or functions*.c.
  *
  * Ownership:  a call borrows everything in it.
  * Threads:    those of the worker.
  * Errors:     a handler that has replied nothing may return a negative enum dor_errno; the caller
- *             then replies for it (out of memory or space: -OOM, anything else: -ERR and the words of
- *             dor_err_message()).
+ *             then replies for it (out of memory or space: -OOM, anything else: -ERR and the words
+ *             of dor_err_message()).
  */
 #ifndef DOR_TABLE_COMMAND_H
 #define DOR_TABLE_COMMAND_H

@@ -39,7 +39,9 @@ void table_command_invoke(struct table_call *call);
 /* Keep CALL for EXEC and reply QUEUED. */
 void table_multi_queue(struct table_call *call);
 
-/* Glob as in Redis: * ? [a-z] [^a] and backslashes. In time of PATTERN by TEXT, whatever they are. */
+/*
+ * Glob as in Redis: * ? [a-z] [^a] and backslashes. In time of PATTERN by TEXT, whatever they are.
+ */
 bool table_glob_match(
     const uint8_t *pattern, size_t pattern_bytes, const uint8_t *text, size_t text_bytes,
     bool ignore_case);
@@ -51,8 +53,8 @@ int table_call_ok(struct table_call *call);
 int table_call_help(struct table_call *call);
 
 /*
- * The time that args[INDEX] gives after UNIT_MS and BASE_MS (0: it is a date), in ms since 1970. False,
- * and an error is replied, for what is no time in the future or in range.
+ * The time that args[INDEX] gives after UNIT_MS and BASE_MS (0: it is a date), in ms since 1970.
+ * False, and an error is replied, for what is no time in the future or in range.
  */
 bool table_call_expiry(
     struct table_call *call, uint32_t index, int64_t unit_ms, int64_t base_ms, int64_t *ret);

@@ -64,7 +64,7 @@ table_control_send(
     if (sent >= 0)
         return 0;
     /* ETOOMANYREFS: more descriptors are on their way than one user may have there. */
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS)
+    if (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS)
         return dor_fail(DOR_E_BUSY, "a control socket is full");
     return dor_fail(DOR_E_IO, "a control socket is closed: %s", strerror(errno));
 }
@@ -95,7 +95,7 @@ static void
 close_fds(int fds[static TABLE_CONTROL_FDS])
 {
     for (unsigned i = 0; i < TABLE_CONTROL_FDS; i++)
-        base_auto_close(&fds[i]);
+        base_close_fd(&fds[i]);
 }
 
 static bool
@@ -153,7 +153,7 @@ table_control_receive(
     do
         got = recvmsg(control, &packet, MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR);
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    if (got < 0 && errno == EAGAIN)
         return dor_fail(DOR_E_BUSY, "no control message is there");
     if (got <= 0)
         return dor_fail(
@@ -185,22 +185,33 @@ make_input_file(const void *input, size_t input_bytes, int *ret)
 }
 
 int
-table_control_send_client(
-    int control, struct table_message *message, int client_fd, const void *input,
-    size_t input_bytes)
+table_control_input(
+    struct table_message *message, const void *input, size_t input_bytes, int *ret_file)
 {
-    AUTO_CLOSE int file = -1;
     if (input_bytes > TABLE_CONTROL_INPUT_MAX)
         return dor_fail(DOR_E_USAGE, "%zu bytes of input are too many", input_bytes);
     bool in_file = input_bytes > TABLE_CONTROL_INLINE;
-    int rc = in_file ? make_input_file(input, input_bytes, &file) : 0;
+    *ret_file = -1;
+    int rc = in_file ? make_input_file(input, input_bytes, ret_file) : 0;
     if (rc != 0)
         return rc;
     message->client.input_in_file = in_file;
     message->client.input_bytes = input_bytes;
     message->extra_bytes = in_file ? 0 : (uint32_t)input_bytes;
+    return 0;
+}
+
+int
+table_control_send_client(
+    int control, struct table_message *message, int client_fd, const void *input,
+    size_t input_bytes)
+{
+    AUTO_CLOSE int file = -1;
+    int rc = table_control_input(message, input, input_bytes, &file);
+    if (rc != 0)
+        return rc;
     const int fds[] = {client_fd, file};
-    return table_control_send(control, message, input, fds, in_file ? 2 : 1);
+    return table_control_send(control, message, input, fds, file >= 0 ? 2 : 1);
 }
 
 int

@@ -47,7 +47,7 @@ enum table_word {
 enum {
     TABLE_CONTROL_FDS = 2,
     TABLE_CONTROL_INLINE = 32 << 10,
-    TABLE_CONTROL_INPUT_MAX = 64 << 20, /* more than a client's buffer may hold */
+    TABLE_CONTROL_INPUT_MAX = 1 << 20,
     TABLE_CONTROL_NAME_BYTES = 65,
 };
 
@@ -110,8 +110,15 @@ DOR_MUST_CHECK int table_control_receive(
     int ret_fds[static TABLE_CONTROL_FDS]);
 
 /*
- * ADOPT or HAND_BACK the client CLIENT_FD with INPUT; MESSAGE's fields about input are set here. The
- * descriptor stays the caller's.
+ * Set MESSAGE's fields about INPUT, which goes along as its text, or when it is long in the memory
+ * file *RET_FILE that this makes; -1 otherwise.
+ */
+DOR_MUST_CHECK int table_control_input(
+    struct table_message *message, const void *input, size_t input_bytes, int *ret_file);
+
+/*
+ * ADOPT or HAND_BACK the client CLIENT_FD with INPUT; MESSAGE's fields about input are set here.
+ * The descriptor stays the caller's.
  */
 DOR_MUST_CHECK int table_control_send_client(
     int control, struct table_message *message, int client_fd, const void *input,

@@ -21,8 +21,9 @@ DOR_MUST_CHECK int table_limits_drop_privileges(void);
 DOR_MUST_CHECK int table_limits_filter_calls(void);
 
 /*
- * The running call takes long, or has ended: while it is long the thread only gets what others leave
- * of its core, so that quiet tenants there do not wait. Nothing where that could not be undone.
+ * The running call takes long, or has ended: while it is long the thread only gets what others
+ * leave of its core, so that quiet tenants there do not wait. Nothing where that could not be
+ * undone.
  */
 void table_limits_call_is_long(bool is_long);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h - waits for connections, in one of two ways behind one table of functions: epoll, or io_uring
- * with receives that stay armed and buffers that the kernel picks. A stream is one connection; what
- * happens to it comes as calls of the handler.
+ * loop.h - waits for connections, in one of two ways behind one table of functions: epoll, or
+ * io_uring with receives that stay armed and buffers that the kernel picks. A stream is one
+ * connection; what happens to it comes as calls of the handler.
  *
  *     reading --pause--> paused --resume--> reading
  *        |                  |

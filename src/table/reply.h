@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * reply.h - replies in either version of the protocol, written where the socket takes them from.
- * Output is a row of chunks from a pool; a large value is no bytes in a chunk but a pin of its record,
- * and is sent from the arena.
+ * Output is a row of chunks from a pool; a large value is no bytes in a chunk but a pin of its
+ * record, and is sent from the arena.
  *
  * Ownership:  table_reply_clear() gives chunks and pins back.
  * Threads:    one reply, one pool, one thread.
- * Errors:     without memory a reply is marked failed; its client is closed. So nothing here returns
+ * Errors:     without memory a reply is marked failed; its client is closed. So nothing here
+ * returns
  *             an error.
  */
 #ifndef DOR_TABLE_REPLY_H
@@ -90,7 +91,10 @@ void table_reply_array(struct table_reply *reply, uint64_t count);
 void table_reply_map(struct table_reply *reply, uint64_t count);
 void table_reply_set(struct table_reply *reply, uint64_t count);
 
-/* An array whose length is known when its elements are written; in front of it BEFORE, NULL = nothing. */
+/*
+ * An array whose length is known when its elements are written; in front of it BEFORE, NULL =
+ * nothing.
+ */
 struct table_chunk *table_reply_array_begin(struct table_reply *reply);
 void table_reply_array_end(
     struct table_reply *reply, struct table_chunk *begun, const char *before, uint64_t count);

@@ -5,8 +5,8 @@
  *
  * A bulk longer than RESP_LARGE_BYTES does not pass through the buffer of its request: the parser
  * stops at its head, the caller takes its bytes out of the stream, puts the place into a list and
- * parses on. A request that is not complete leaves where the look for its end goes on, so a long one
- * that comes in small pieces is looked at once, and then parsed.
+ * parses on. A request that is not complete leaves where the look for its end goes on, so a long
+ * one that comes in small pieces is looked at once, and then parsed.
  *
  * Ownership:  arguments borrow the caller's bytes.
  * Threads:    pure functions of their arguments.
@@ -75,8 +75,9 @@ struct resp_request {
 };
 
 /*
- * Look at LENGTH bytes that begin a request. REQUEST is zero for a new one and kept for one that goes
- * on. Arguments of a complete one are added to ARGS; those of an inline command stay until the next one.
+ * Look at LENGTH bytes that begin a request. REQUEST is zero for a new one and kept for one that
+ * goes on. Arguments of a complete one are added to ARGS; those of an inline command stay until
+ * the next one.
  */
 enum resp_result resp_parse(
     struct resp_request *request, const uint8_t *bytes, size_t length, struct resp_args *args);

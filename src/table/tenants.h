@@ -55,7 +55,9 @@ struct table_tenants {
 extern const struct base_option table_tenant_rows[];
 extern const size_t table_tenant_row_count;
 
-/* A tenant called NAME with the defaults and without a password. DOR_E_USAGE: no such name can be. */
+/*
+ * A tenant called NAME with the defaults and without a password. DOR_E_USAGE: no such name can be.
+ */
 DOR_MUST_CHECK int table_tenant_config_init(const char *name, struct table_tenant_config *ret);
 
 /* One option of tenant.def, from text. */

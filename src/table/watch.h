@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * watch.h - keys that clients watch until EXEC: each change of a table is looked up here, and breaks
- * the transactions of those who watch its key.
+ * watch.h - keys that clients watch until EXEC: each change of a table is looked up here, and
+ * breaks the transactions of those who watch its key.
  *
  * Ownership:  marks belong to their client and are in chains of its tenant.
  * Threads:    those of the worker.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h - one thread that serves the tables of one trust domain: a loop over its connections, the
- * parser, the commands, and the upkeep of its tables in small steps between turns.
+ * worker.h - one thread that serves the tables of one trust domain: a loop over its connections,
+ * the parser, the commands, and the upkeep of its tables in small steps between turns.
  * Connections come authenticated from the front, with what was read of them and not used; a client
  * that wants to be somebody else is handed back.
  *
@@ -50,8 +50,8 @@ struct table_worker_options {
         stall_seconds; /* who takes nothing for so long while output waits is closed; 0 = 60 */
 
     /*
-     * A client sent AUTH, or HELLO with AUTH, and all before it is answered. FD is the callee's from
-     * now on; the pending bytes begin with that command. NULL: such commands get an error.
+     * A client sent AUTH, or HELLO with AUTH, and all before it is answered. FD is the callee's
+     * from now on; the pending bytes begin with that command. NULL: such commands get an error.
      */
     void (*hand_back)(void *context, int fd, uint64_t tenant_id, const struct table_handover *);
     void (*tick)(void *context); /* once a turn of the loop; may be NULL */

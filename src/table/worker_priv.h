@@ -82,7 +82,9 @@ void table_command_run(
 
 /* ---- large.c ---- */
 
-/* A large argument of the request that is coming in begins; PREFIX holds the arguments before it. */
+/*
+ * A large argument of the request that is coming in begins; PREFIX holds the arguments before it.
+ */
 void table_large_begin(
     struct table_client *client, const struct resp_args *prefix, uint32_t index,
     uint32_t length);

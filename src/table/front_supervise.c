@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front_supervise.c - what a worker cannot be trusted to do itself: to end. The engine stops calls
+ * at their limits; this ends the process when that did not help: a call that goes on long after its
+ * time, messages that are not taken, memory beyond what its tenants may use together.
+ *
+ * The times are long on purpose: a kill costs all of the worker's connections. An engine under load
+ * was seen to stop a call 0.8 s after its time, and to double its heap before it looked.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "table/front_priv.h"
+
+#define GRACE_NS      UINT64_C(3000000000)
+#define UNREAD_NS     UINT64_C(30000000000)
+#define BASE_MEMORY   (UINT64_C(512) << 20)
+#define HEAP_FACTOR   4
+#define LOOKS_A_ROUND 16
+
+uint64_t
+front_worker_memory_max(const struct front_worker *worker)
+{
+    uint64_t bytes = BASE_MEMORY;
+    for (unsigned slot = 0; slot < worker->rows; slot++)
+        if (worker->tenants[slot] != NULL)
+            bytes += HEAP_FACTOR * worker->tenants[slot]->config.options.heap;
+    return bytes;
+}
+
+/* Its memory that is no table's; 0 when that cannot be known. */
+static uint64_t
+memory_of(const struct front_worker *worker)
+{
+    enum { PATH_BYTES = 32, TEXT_BYTES = 128 };
+    char path[PATH_BYTES];
+    char text[TEXT_BYTES] = "";
+    uint64_t resident = 0;
+    uint64_t shared = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)worker->pid);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 ||
+        sscanf(text, "%*u %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || resident < shared)
+        return 0;
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool
+call_overruns(const struct table_front *front, const struct front_worker *worker)
+{
+    uint64_t since_ns = table_status_get(&worker->status->call_since_ns);
+    uint64_t limit_ns = table_status_get(&worker->status->call_limit_ns);
+    uint64_t most_ns = 0;
+    /* A worker's word for its limit counts only as far as a tenant of it has such a one. */
+    for (unsigned slot = 0; slot < worker->rows; slot++)
+        if (worker->tenants[slot] != NULL &&
+            worker->tenants[slot]->config.options.call_ms * UINT64_C(1000000) > most_ns)
+            most_ns = worker->tenants[slot]->config.options.call_ms * UINT64_C(1000000);
+    if (since_ns == 0 || since_ns > front->now_ns)
+        return false;
+    if (limit_ns > most_ns)
+        limit_ns = most_ns;
+    return front->now_ns - since_ns > limit_ns + GRACE_NS;
+}
+
+/* Whether it has long left unread what it was sent. */
+static bool
+is_deaf(const struct table_front *front, struct front_worker *worker)
+{
+    int unread = 0;
+    if (ioctl(worker->control, SIOCOUTQ, &unread) != 0 || unread == 0) {
+        worker->unread_since_ns = 0;
+        return false;
+    }
+    if (worker->unread_since_ns == 0)
+        worker->unread_since_ns = front->now_ns;
+    return front->now_ns - worker->unread_since_ns > UNREAD_NS;
+}
+
+static bool
+is_fat(const struct front_worker *worker)
+{
+    return memory_of(worker) > front_worker_memory_max(worker);
+}
+
+static void
+look_at(struct table_front *front, struct front_worker *worker, bool memory_too)
+{
+    bool in_call = table_status_get(&worker->status->call_since_ns) != 0;
+    bool stuck = (in_call && call_overruns(front, worker)) || is_deaf(front, worker);
+    bool fat = !stuck && (in_call || memory_too) && is_fat(worker);
+    if (!stuck && !fat)
+        return;
+    base_counter_add(stuck ? &front->counters.stuck_workers : &front->counters.fat_workers, 1);
+    dor_log(
+        WARN, "table", stuck ? "worker_stuck" : "worker_fat", "worker=%u pid=%d domain=%s",
+        worker->id, (int)worker->pid, worker->domain);
+    front_worker_kill(worker);
+}
+
+void
+front_supervise(struct table_front *front)
+{
+    unsigned number = 0;
+    unsigned from = front->looks;
+    for (struct front_worker *worker = front->workers; worker != NULL; worker = worker->next) {
+        if (worker->pidfd < 0)
+            continue;
+        look_at(front, worker, number >= from && number < from + LOOKS_A_ROUND);
+        number++;
+    }
+    front->looks = from + LOOKS_A_ROUND < number ? from + LOOKS_A_ROUND : 0;
+}
