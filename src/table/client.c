@@ -120,7 +120,8 @@ table_client_close_after_reply(struct table_client *client)
 static bool
 may_run(const struct table_client *client)
 {
-    return !client->stopped && !client->closing && !client->closed && !client->handing_back;
+    return !client->stopped && !client->held && !client->closing && !client->closed &&
+           !client->handing_back;
 }
 
 /* Stop reading of who does not take its replies. */

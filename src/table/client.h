@@ -46,6 +46,7 @@ struct table_client {
     struct table_client *next, *previous; /* of the tenant */
     struct table_client *next_pending;    /* something is to be done at the end of the turn */
     struct table_client *next_ready;      /* input waits for the next turn */
+    struct table_client *next_held;       /* waits for the log */
     uint64_t id;
     char *name, *library, *library_version, *address; /* NULL = none */
     int64_t created_ms, used_ms;
@@ -68,8 +69,10 @@ struct table_client {
     bool pending, ready; /* is in the worker's list */
     bool large_coming;   /* the last large argument is not complete */
     bool stopped;        /* too much output waits: no more requests */
-    bool closing;        /* after the output has gone */
-    bool closed;         /* at once */
+    bool held;           /* the output waits for the log to be on disk, up to: */
+    uint64_t held_sequence;
+    bool closing; /* after the output has gone */
+    bool closed;  /* at once */
     bool handing_back;
     bool reply_off, reply_skip, reply_skip_next;
     bool no_evict, no_touch;

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "table/commands.h"
+#include "table/log.h"
 #include "table/watch.h"
 #include "table/worker_priv.h"
 
@@ -136,9 +137,12 @@ table_cmd_discard(struct table_call *call)
 static int
 run_queued(struct table_call *call, struct table_multi *multi)
 {
+    struct table_log *log = call->tenant->log;
     int rc = table_begin(call->table);
     if (rc != 0)
         return rc;
+    if (log != NULL)
+        table_log_begin(log);
     table_reply_array(call->reply, multi->count);
     for (uint32_t i = 0; i < multi->count; i++) {
         struct table_queued *queued = &multi->queued[i];
@@ -154,6 +158,8 @@ run_queued(struct table_call *call, struct table_multi *multi)
     }
     if (table_in_transaction(call->table))
         table_commit(call->table);
+    if (log != NULL)
+        table_log_commit(log);
     return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "base/size.h"
 #include "table/client.h"
 #include "table/commands.h"
+#include "table/log.h"
 
 enum { FLOAT_TEXT_BYTES = 5 * 1024 };
 
@@ -474,7 +475,10 @@ static int
 set_pairs(struct table_call *call)
 {
     bool alone = call->arg_count > 3 && !table_in_transaction(call->table);
+    struct table_log *log = alone ? call->tenant->log : NULL;
     int rc = alone ? table_begin(call->table) : 0;
+    if (log != NULL)
+        table_log_begin(log);
     for (uint32_t i = 1; rc == 0 && i < call->arg_count; i += 2) {
         struct table_key key;
         const struct table_arg *arg = &call->args[i];
@@ -490,6 +494,10 @@ set_pairs(struct table_call *call)
         else
             table_abort(call->table);
     }
+    if (log != NULL && rc == 0)
+        table_log_commit(log);
+    else if (log != NULL)
+        table_log_drop(log);
     return rc;
 }
 

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "table/commands.h"
+#include "table/log.h"
 #include "table/worker_priv.h"
 
 enum { SLOTS = 512, ERROR_ARGS_BYTES = 128 };
@@ -256,9 +257,26 @@ is_allowed(struct table_call *call)
     return true;
 }
 
+/* Whether the log has room for what the call may change; an error is replied when not. */
+static bool
+log_has_room(struct table_call *call)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < call->arg_count; i++)
+        bytes += call->args[i].length;
+    if (table_log_room(call->tenant->log, bytes) == 0)
+        return true;
+    table_reply_error(
+        call->reply, "MISCONF Errors writing to the AOF file: %s", dor_err_message());
+    return false;
+}
+
 void
 table_command_invoke(struct table_call *call)
 {
+    if (call->tenant->log != NULL && (call->command->flags & CMD_WRITE) != 0 &&
+        !log_has_room(call))
+        return;
     int rc = call->command->handler(call);
     if (__builtin_expect(rc != 0, 0))
         reply_failure(call->reply, rc);

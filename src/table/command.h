@@ -65,7 +65,9 @@ struct table_tenant {
     uint32_t client_count;
     struct table_watch **watches; /* chains by the key's hash; NULL = nobody watches */
     uint32_t watch_count;
-    uint64_t turn; /* of the worker, when the time was last set */
+    uint64_t turn;     /* of the worker, when the time was last set */
+    uint64_t log_turn; /* when the log was last asked to flush, with this result: */
+    int log_result;
     uint64_t commands, hits, misses, errors, connections, rejected;
     uint64_t dirty; /* changes since the start */
     bool wants_upkeep;

@@ -125,12 +125,14 @@ resume(struct table_loop *base, struct table_stream *stream)
     update((struct epoll_loop *)base, stream);
 }
 
+/* ARMED is whether room is waited for, as the kernel knows it. */
 static void
 wait_for_room(struct epoll_loop *loop, struct table_stream *stream, bool wanted)
 {
-    if (stream->sending == wanted)
-        return;
     stream->sending = wanted;
+    if (stream->armed == wanted)
+        return;
+    stream->armed = wanted;
     update(loop, stream);
 }
 
@@ -139,7 +141,7 @@ send_stream(struct table_loop *base, struct table_stream *stream)
 {
     struct epoll_loop *loop = (struct epoll_loop *)base;
     bool any = false;
-    for (;;) {
+    while (!stream->sending) {
         struct iovec pieces[PIECES];
         unsigned count = table_reply_pieces(&stream->out, pieces, PIECES);
         if (count == 0)
@@ -267,8 +269,10 @@ receive(struct epoll_loop *loop, struct table_stream *stream)
 static void
 stream_event(struct epoll_loop *loop, struct table_stream *stream, uint32_t events)
 {
-    if ((events & EPOLLOUT) != 0 && stream->sending)
-        send_stream(&loop->loop, stream);
+    if ((events & EPOLLOUT) != 0 && stream->sending) {
+        stream->sending = false;
+        loop->loop.handler.sent(loop->loop.handler.context, stream);
+    }
     if ((events & EPOLLIN) != 0 && stream->reading)
         receive(loop, stream);
     else if ((events & (EPOLLERR | EPOLLHUP)) != 0)

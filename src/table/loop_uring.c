@@ -369,8 +369,6 @@ on_send(struct uring_loop *loop, struct table_stream *stream, int sent)
         return;
     }
     table_reply_sent(&stream->out, sent > 0 ? (size_t)sent : 0);
-    if (stream->out.waiting_bytes != 0)
-        send_stream(&loop->loop, stream);
     handler->sent(handler->context, stream);
 }
 

@@ -28,6 +28,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "table/commands.h"
+#include "table/log.h"
 #include "table/watch.h"
 #include "table/worker_priv.h"
 
@@ -103,6 +104,8 @@ on_sent(void *context, struct table_stream *stream)
     struct table_worker *worker = context;
     struct table_client *client = client_of(stream);
     client->progress_ms = worker->now_ms;
+    if (stream->out.waiting_bytes != 0 && !stream->sending)
+        table_worker_add_pending(client);
     if (client->stopped && stream->out.waiting_bytes <= worker->options.output_bytes_stop / 2) {
         client->stopped = false;
         table_worker_add_ready(client);
@@ -216,20 +219,101 @@ run_ready(struct table_worker *worker)
     }
 }
 
+/*
+ * Whether replies to CLIENT may go: 0, DOR_E_BUSY for later, or another error when what they tell
+ * may be lost.
+ */
+static int
+settle_log(struct table_worker *worker, struct table_client *client)
+{
+    struct table_tenant *tenant = client->tenant;
+    if (tenant->log == NULL)
+        return 0;
+    if (tenant->log_turn != worker->turn) {
+        tenant->log_turn = worker->turn;
+        tenant->log_result = table_log_flush_before_reply(tenant->log);
+        if (tenant->log_result != 0 && tenant->log_result != DOR_E_BUSY)
+            dor_log(
+                ERROR, "table", "log_failed", "tenant=%s error=\"%s\"", tenant->name,
+                dor_err_message());
+    }
+    return tenant->log_result;
+}
+
+/* Hold back what CLIENT is to be told until it is on disk. */
+static void
+hold(struct table_client *client)
+{
+    client->held_sequence = table_log_sequence(client->tenant->log);
+    if (client->held)
+        return;
+    client->held = true;
+    client->next_held = client->worker->held;
+    client->worker->held = client;
+}
+
+/* Let those go whose changes are on disk, or whose connections have ended. */
+static void
+release_held(struct table_worker *worker)
+{
+    struct table_client **at = &worker->held;
+    while (*at != NULL) {
+        struct table_client *client = *at;
+        struct table_log *log = client->tenant->log;
+        if (!client->closed && log != NULL &&
+            !table_log_is_on_disk(log, client->held_sequence)) {
+            at = &client->next_held;
+            continue;
+        }
+        *at = client->next_held;
+        client->held = false;
+        table_worker_add_ready(client);
+        table_worker_add_pending(client);
+    }
+}
+
+static bool
+on_synced(void *context, int fd)
+{
+    struct table_worker *worker = context;
+    (void)fd;
+    table_syncer_clear(worker->options.syncer);
+    release_held(worker);
+    return true;
+}
+
+/* Send what waits, if the log lets it. */
+static void
+send_output(struct table_client *client)
+{
+    struct table_worker *worker = client->worker;
+    int rc = client->held ? DOR_E_BUSY : settle_log(worker, client);
+    if (rc == DOR_E_BUSY) {
+        hold(client);
+        return;
+    }
+    if (rc != 0) {
+        client->closed = true;
+        return;
+    }
+    if (!client->stream.sending)
+        client->progress_ms = worker->now_ms;
+    worker->loop->ops->send(worker->loop, &client->stream);
+}
+
 static void
 see_to(struct table_client *client)
 {
     struct table_loop *loop = client->worker->loop;
     struct table_stream *stream = &client->stream;
     client->pending = false;
-    if (!client->closed && stream->out.waiting_bytes != 0) {
-        if (!stream->sending)
-            client->progress_ms = client->worker->now_ms;
-        loop->ops->send(loop, stream);
-    }
+    if (!client->closed && stream->out.waiting_bytes != 0)
+        send_output(client);
     bool sent = stream->out.waiting_bytes == 0;
     bool ends = client->closed || ((client->closing || client->handing_back) && sent);
     if (ends) {
+        if (client->held)
+            release_held(client->worker);
         if (!stream->removing)
             loop->ops->remove(loop, stream);
         return;
@@ -240,7 +324,7 @@ see_to(struct table_client *client)
         loop->ops->pause(loop, stream);
     else if (wants && !stream->reading)
         loop->ops->resume(loop, stream);
-    client->worker->has_stalled |= !sent;
+    client->worker->has_stalled |= !sent && !client->held;
 }
 
 static void
@@ -264,7 +348,7 @@ close_stalled(struct table_worker *worker)
     for (struct table_tenant *tenant = worker->tenants; tenant != NULL; tenant = tenant->next)
         for (struct table_client *client = tenant->clients; client != NULL;
              client = client->next) {
-            if (client->stream.out.waiting_bytes == 0)
+            if (client->stream.out.waiting_bytes == 0 || client->held)
                 continue;
             worker->has_stalled = true;
             if (worker->now_ms - client->progress_ms > limit_ms)
@@ -421,6 +505,9 @@ table_worker_new(const struct table_worker_options *options, struct table_worker
         rc = open_loop(worker);
     if (rc == 0)
         rc = worker->loop->ops->watch(worker->loop, worker->stop_fd, on_stop, worker);
+    if (rc == 0 && options->syncer != NULL)
+        rc = worker->loop->ops->watch(
+            worker->loop, table_syncer_fd(options->syncer), on_synced, worker);
     if (rc != 0) {
         table_worker_free(worker);
         return rc;
@@ -482,7 +569,8 @@ on_changed(
     const struct table_value *value)
 {
     struct table_tenant *tenant = context;
-    (void)value;
+    if (tenant->log != NULL)
+        table_log_change(tenant->log, change, key, value);
     if (key != NULL && key->is_library)
         return;
     tenant->dirty++;
@@ -547,6 +635,17 @@ table_worker_remove_tenant(struct table_worker *worker, uint64_t tenant_id)
         at = &(*at)->next;
     *at = tenant->next;
     free_tenant(tenant);
+    return 0;
+}
+
+int
+table_worker_set_log(struct table_worker *worker, uint64_t tenant_id, struct table_log *log)
+{
+    struct table_tenant *tenant = find_tenant(worker, tenant_id);
+    if (tenant == NULL)
+        return DOR_E_NOT_FOUND;
+    tenant->log = log;
+    release_held(worker);
     return 0;
 }
 

@@ -23,6 +23,7 @@
 struct table_worker;
 struct table_client;
 struct table_log;
+struct table_syncer;
 struct table_engine;
 
 /* What is known of a connection that goes from one process to another. */
@@ -57,6 +58,7 @@ struct table_worker_options {
     void (*tick)(void *context); /* once a turn of the loop; may be NULL */
     void *context;
     struct table_engine *engine; /* of storage functions; may be NULL. Borrowed */
+    struct table_syncer *syncer; /* of the tenants' logs; may be NULL. Borrowed */
 };
 
 /* Limits of a tenant's storage functions. */
@@ -76,7 +78,7 @@ struct table_tenant_setup {
     uint64_t limit_bytes;
     enum table_policy policy;
     struct table_function_limits functions;
-    struct table_log *log; /* NULL = none */
+    struct table_log *log; /* NULL = none, or later; borrowed */
 };
 
 DOR_MUST_CHECK int
@@ -88,6 +90,10 @@ table_worker_add_tenant(struct table_worker *worker, const struct table_tenant_s
 
 /* Its clients are closed. */
 DOR_MUST_CHECK int table_worker_remove_tenant(struct table_worker *worker, uint64_t tenant_id);
+
+/* Changes of a tenant's table go to LOG from now on; NULL = to none. Borrowed. */
+DOR_MUST_CHECK int
+table_worker_set_log(struct table_worker *worker, uint64_t tenant_id, struct table_log *log);
 
 /* The table of a tenant; NULL when there is none. */
 struct table *table_worker_table(struct table_worker *worker, uint64_t tenant_id);

@@ -21,7 +21,7 @@ struct table_worker {
     struct table_chunk_pool pool;
     struct resp_args args;         /* of the requests that are being run */
     struct table_reply void_reply; /* for who wants no replies */
-    struct table_client *pending, *ready;
+    struct table_client *pending, *ready, *held;
     int64_t now_ms;    /* of this turn, since 1970 */
     uint64_t turn;     /* its number */
     bool clock_is_set; /* now_ms is of this turn */
