@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * client.c - from bytes of a connection to requests, in batches: several requests that have come
- * together are parsed first, the memory their keys need is asked for, and then they are run in order.
+ * client.c - from bytes of a connection to requests, in batches: several requests that have
+ * come together are parsed first, the memory their keys need is asked for, and then they are
+ * run in order.
  *
  *     bytes come --> nothing kept: requests are run where the loop has them, the rest is kept
  *                --> something kept: added to it, run from there
@@ -9,7 +10,8 @@
  *
  * Invariants:
  * 1. What is kept begins with a request; `request` says how far it has been looked at.
- * 2. Keeping is bounded: a request by input_bytes_max, and nothing is read while too much output waits.
+ * 2. Keeping is bounded: a request by input_bytes_max, and nothing is read while too much
+ * output waits.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_info.c - INFO, with the sections and names of Redis where there is something to tell. All of it is
- * about the tenant that asks, but for the times of the process.
+ * cmd_info.c - INFO, with the sections and names of Redis where there is something to tell. All
+ * of it is about the tenant that asks, but for the times of the process.
  */
 #include <inttypes.h>
 #include <stdarg.h>

@@ -74,6 +74,33 @@ table_cmd_type(struct table_call *call)
     return 0;
 }
 
+/* What Redis would call the way in which the value is kept. */
+int
+table_cmd_object_encoding(struct table_call *call)
+{
+    enum { EMBEDDED_BYTES = 44 };
+    struct table_value value;
+    int64_t number;
+    if (!is_there(call, 2, false, &value))
+        table_reply_null(call->reply);
+    else if (resp_integer(value.bytes, value.length, &number))
+        table_reply_text(call->reply, "int");
+    else
+        table_reply_text(call->reply, value.length <= EMBEDDED_BYTES ? "embstr" : "raw");
+    return 0;
+}
+
+int
+table_cmd_object_refcount(struct table_call *call)
+{
+    struct table_value value;
+    if (is_there(call, 2, false, &value))
+        table_reply_integer(call->reply, 1);
+    else
+        table_reply_null(call->reply);
+    return 0;
+}
+
 /* ---- times ---- */
 
 struct expire_options {

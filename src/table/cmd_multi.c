@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_multi.c - MULTI, EXEC, DISCARD, WATCH. What EXEC runs is one transaction of the table: a process
- * that is killed in between leaves nothing of it. As in Redis, an error of one command undoes nothing.
+ * cmd_multi.c - MULTI, EXEC, DISCARD, WATCH. What EXEC runs is one transaction of the table: a
+ * process that is killed in between leaves nothing of it. As in Redis, an error of one command
+ * undoes nothing.
  *
- *     none --MULTI--> queueing --EXEC--> run, or refused: a watched key changed (null), or a request
- *                        |               was wrong while queueing (EXECABORT)
+ *     none --MULTI--> queueing --EXEC--> run; or refused: a watched key changed (null), or a
+ *                        |               request was wrong while queueing (EXECABORT)
  *                        +--DISCARD, RESET, the end of the connection--> forgotten
  */
 #include <string.h>

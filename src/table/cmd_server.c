@@ -36,10 +36,10 @@ static const struct {
     uint16_t flag;
     const char *name;
 } flag_names[] = {
-    {CMD_WRITE, "write"},       {CMD_READONLY, "readonly"},   {CMD_DENYOOM, "denyoom"},
-    {CMD_ADMIN, "admin"},       {CMD_NOSCRIPT, "noscript"},   {CMD_LOADING, "loading"},
-    {CMD_STALE, "stale"},       {CMD_FAST, "fast"},           {CMD_NO_AUTH, "no_auth"},
-    {CMD_NO_MULTI, "no_multi"}, {CMD_MOVABLE, "movablekeys"}, {CMD_BUSY, "allow_busy"},
+    {CMD_WRITE, "write"},         {CMD_READONLY, "readonly"}, {CMD_DENYOOM, "denyoom"},
+    {CMD_ADMIN, "admin"},         {CMD_NOSCRIPT, "noscript"}, {CMD_LOADING, "loading"},
+    {CMD_STALE, "stale"},         {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"},
+    {CMD_MOVABLE, "movablekeys"}, {CMD_BUSY, "allow_busy"},
 };
 
 static bool
@@ -284,6 +284,12 @@ table_call_help(struct table_call *call)
 
 int
 table_cmd_command_help(struct table_call *call)
+{
+    return table_call_help(call);
+}
+
+int
+table_cmd_object_help(struct table_call *call)
 {
     return table_call_help(call);
 }

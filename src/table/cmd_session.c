@@ -2,8 +2,8 @@
 /*
  * cmd_session.c - commands on the connection itself: greetings, its protocol, and CLIENT.
  *
- * Who a client is was decided by the front. AUTH, and HELLO with AUTH, go back to it together with the
- * connection; a worker without a front has one user, `default`, without a password.
+ * Who a client is was decided by the front. AUTH, and HELLO with AUTH, go back to it together
+ * with the connection; a worker without a front has one user, `default`, without a password.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,8 +79,12 @@ table_cmd_reset(struct table_call *call)
 static bool
 hand_back(struct table_call *call)
 {
-    if (call->worker->options.hand_back == NULL || call->in_exec)
+    if (call->worker->options.hand_back == NULL)
         return false;
+    if (call->in_exec) {
+        table_reply_error(call->reply, "ERR AUTH cannot be done inside a transaction");
+        return true;
+    }
     call->client->handing_back = true;
     table_worker_add_pending(call->client);
     return true;

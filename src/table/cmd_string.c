@@ -113,7 +113,10 @@ table_call_expiry(
     return true;
 }
 
-/* One of EX PX EXAT PXAT at INDEX; false when it is none, or has no number, or others exclude it. */
+/*
+ * One of EX PX EXAT PXAT at INDEX; false when it is none, or has no number, or others exclude
+ * it.
+ */
 static bool
 parse_expiry_option(struct table_call *call, uint32_t index, struct set_options *options)
 {
@@ -358,8 +361,8 @@ table_cmd_getrange(struct table_call *call)
 }
 
 /*
- * Make KEY a value of LENGTH bytes: the first OLD_BYTES of its present one, zeros, and ARG at OFFSET. It
- * keeps its time.
+ * Make KEY a value of LENGTH bytes: the first OLD_BYTES of its present one, zeros, and ARG at
+ * OFFSET. It keeps its time.
  */
 static int
 rewrite(

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * command.c - from the words of a request to the handler of its row, with the checks and errors that
- * all commands share, in the order in which Redis makes them.
+ * command.c - from the words of a request to the handler of its row, with the checks and errors
+ * that all commands share, in the order in which Redis makes them.
  *
- *     known? -> arity -> allowed inside MULTI? -> queued or run -> a reply in any case
+ *     known? -> arity -> queued or run -> a reply in any case
  *
  * Names are looked up by their first eight bytes in lower case, as one word, and their length.
  */
@@ -244,17 +244,10 @@ reply_failure(struct table_reply *reply, int rc)
 static bool
 is_allowed(struct table_call *call)
 {
-    const struct table_command *command = call->command;
-    if (__builtin_expect(!arity_fits(command, call->arg_count), 0)) {
-        (void)table_call_arity_error(call);
-        return false;
-    }
-    if ((command->flags & CMD_NO_MULTI) != 0 && call->client != NULL &&
-        call->client->multi != NULL) {
-        table_reply_error(call->reply, "ERR Command not allowed inside a transaction");
-        return false;
-    }
-    return true;
+    if (__builtin_expect(arity_fits(call->command, call->arg_count), 1))
+        return true;
+    (void)table_call_arity_error(call);
+    return false;
 }
 
 /* Whether the log has room for what the call may change; an error is replied when not. */

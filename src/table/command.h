@@ -28,11 +28,9 @@ enum {
     CMD_STALE = 1 << 6,
     CMD_FAST = 1 << 7,
     CMD_NO_AUTH = 1 << 8,
-    CMD_NO_MULTI = 1 << 9,
-    CMD_MOVABLE = 1 << 10,
-    CMD_BUSY = 1 << 11,     /* allowed while a function runs too long */
-    CMD_NO_QUEUE = 1 << 12, /* runs at once inside MULTI; not told */
-    CMD_NO_MANDATORY = 1 << 13,
+    CMD_MOVABLE = 1 << 9,
+    CMD_BUSY = 1 << 10,     /* allowed while a function runs too long */
+    CMD_NO_QUEUE = 1 << 11, /* runs at once inside MULTI; not told */
 };
 
 struct table_call;

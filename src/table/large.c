@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * large.c - arguments longer than RESP_LARGE_BYTES. Their bytes go from the socket into a draft, a
- * record of the tenant's arena that no key has yet: so they count against the tenant's limit and not
- * as memory of the worker. That of a value which SET and the like are about to store becomes the
- * record of its key by one store; others are read by their command and dropped.
+ * large.c - arguments longer than RESP_LARGE_BYTES. Their bytes go from the socket into a
+ * draft, a record of the tenant's arena that no key has yet: so they count against the tenant's
+ * limit and not as memory of the worker. That of a value which SET and the like are about to
+ * store becomes the record of its key by one store; others are read by their command and
+ * dropped.
  *
- *     head seen --begin--> coming --all bytes and the line end--> complete --command--> record or dropped
+ *     head seen --begin--> coming --all bytes and the line end--> complete
+ *         complete --command--> record or dropped
  */
 #include <string.h>
 

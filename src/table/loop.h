@@ -46,7 +46,10 @@ struct table_loop_handler {
         void *context, struct table_stream *stream, const uint8_t *bytes, size_t length);
     /* The target was moved on by COUNT bytes that are there now. */
     void (*filled)(void *context, struct table_stream *stream);
-    /* Output has gone, all or a part, or there is room for it again: send() goes on, if it is called. */
+    /*
+     * Output has gone, all or a part, or there is room for it again: send() goes on, if it is
+     * called.
+     */
     void (*sent)(void *context, struct table_stream *stream);
     /* The peer has gone or the connection is broken. */
     void (*ended)(void *context, struct table_stream *stream);

@@ -5,8 +5,8 @@
  *     array:  "*" count CRLF, then count times "$" length CRLF bytes CRLF
  *     inline: words up to a line feed, with quotes and escapes as in Redis' sdssplitargs()
  *
- * What is refused, and with which words, is as in Redis 7.0; the line ends behind a number and behind a
- * bulk are passed over without a look, as there.
+ * What is refused, and with which words, is as in Redis 7.0; the line ends behind a number and
+ * behind a bulk are passed over without a look, as there.
  *
  * Invariant: `left` heads of bulks, the first of them at `offset`, are not complete; all before is.
  */

@@ -23,12 +23,11 @@
 #include "table/hash.h"
 #include "table/table_priv.h"
 
-#define USE_SHIFT      12 /* times of use are kept in units of 4096 ms */
-#define EVICT_SAMPLES  8
-#define EVICT_TRIES    64
-#define CHAIN_SAMPLE   8 /* buckets of a chain that a random key is taken from */
-#define NUMBER_BYTES   4
-#define PREFETCH_LINES 4
+#define USE_SHIFT     12 /* times of use are kept in units of 4096 ms */
+#define EVICT_SAMPLES 8
+#define EVICT_TRIES   64
+#define CHAIN_SAMPLE  8 /* buckets of a chain that a random key is taken from */
+#define NUMBER_BYTES  4
 
 static uint16_t
 use_now(const struct table *table)
@@ -256,33 +255,6 @@ table_set_limit(struct table *table, uint64_t limit_bytes, enum table_policy pol
     table->policy = policy;
 }
 
-enum table_policy
-table_get_policy(const struct table *table)
-{
-    return table->policy;
-}
-
-const char *
-table_policy_name(enum table_policy policy)
-{
-    switch (policy) {
-    case TABLE_EVICT_LRU:
-        return "allkeys-lru";
-    case TABLE_EVICT_RANDOM:
-        return "allkeys-random";
-    case TABLE_NO_EVICTION:
-        break;
-    }
-    return "noeviction";
-}
-
-uint64_t
-table_record_bytes(const struct table *table, uint32_t ref)
-{
-    struct table_record record;
-    return table_record(table, ref, &record) ? (uint64_t)record.units * TABLE_UNIT_BYTES : 0;
-}
-
 /* Whether BYTES is the decimal of a number below 2^32 as it is usually written. */
 static bool
 parse_number(const uint8_t *bytes, size_t length, uint32_t *ret)
@@ -342,31 +314,6 @@ int64_t
 table_now(const struct table *table)
 {
     return table->now_ms;
-}
-
-void
-table_prefetch(const struct table *table, const struct table_key *key)
-{
-    __builtin_prefetch(table_bucket(table, table_bucket_index(table, key->hash)));
-}
-
-void
-table_prefetch_record(const struct table *table, const struct table_key *key)
-{
-    const struct table_bucket *bucket =
-        table_bucket(table, table_bucket_index(table, key->hash));
-    if (bucket == NULL)
-        return;
-    for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
-        if (bucket->hash[i] != key->hash || bucket->ref[i] == 0)
-            continue;
-        uint64_t at = (uint64_t)(bucket->ref[i] & REF_UNIT_MASK) * TABLE_UNIT_BYTES;
-        if (at < table->arena.file_bytes) {
-            for (unsigned line = 0; line < PREFETCH_LINES; line++)
-                __builtin_prefetch(table->arena.base + at + line * 64);
-        }
-        return;
-    }
 }
 
 void

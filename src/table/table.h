@@ -151,9 +151,10 @@ DOR_MUST_CHECK int table_draft(
     struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
     struct table_draft *ret);
 /*
- * For a draft whose time is not known yet: it must be set before the draft is committed, 0 = never.
+ * For a draft whose time is not known yet: it must be set before the draft is committed,
+ * 0 = never.
  */
-#define TABLE_EXPIRY_OPEN INT64_MAX
+#define TABLE_EXPIRY_OPEN (INT64_MAX - 54321) /* a time that nobody sets */
 void table_set_draft_expiry(struct table *table, struct table_draft *draft, int64_t expiry_ms);
 
 DOR_MUST_CHECK int

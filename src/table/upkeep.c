@@ -167,3 +167,32 @@ table_maintain(struct table *table, uint32_t steps)
     more |= table_heap_trim(&table->arena);
     return more || table->sweeping;
 }
+
+/* ---- what is asked about a table ---- */
+
+enum table_policy
+table_get_policy(const struct table *table)
+{
+    return table->policy;
+}
+
+const char *
+table_policy_name(enum table_policy policy)
+{
+    switch (policy) {
+    case TABLE_EVICT_LRU:
+        return "allkeys-lru";
+    case TABLE_EVICT_RANDOM:
+        return "allkeys-random";
+    case TABLE_NO_EVICTION:
+        break;
+    }
+    return "noeviction";
+}
+
+uint64_t
+table_record_bytes(const struct table *table, uint32_t ref)
+{
+    struct table_record record;
+    return table_record(table, ref, &record) ? (uint64_t)record.units * TABLE_UNIT_BYTES : 0;
+}

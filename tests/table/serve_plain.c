@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_plain - a worker alone, without front and passwords, for tests and benches: one tenant,
+ * serve_plain.c - a worker alone, without front and passwords, for tests and benches: one tenant,
  * `default`, at a TCP port or a Unix socket.
  *
- *     serve_plain PORT|PATH [--loop epoll|uring|auto] [--limit MIB] [--policy noeviction|lru|random]
- *                 [--input-max BYTES] [--output-max BYTES] [--stall SECONDS]
+ *     serve_plain PORT|PATH|probe [--loop epoll|uring|auto] [--limit MIB]
+ *                 [--policy noeviction|lru|random] [--input-max BYTES] [--output-max BYTES]
+ *                 [--stall SECONDS]
  *
- * It prints one line when it listens, and ends at SIGTERM.
+ * It prints one line when it listens, and ends at SIGTERM. With `probe` instead of a port it only
+ * says whether it could: the exit code is 0.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -113,6 +115,12 @@ main(int argc, char **argv)
     }
     for (int i = 2; i + 1 < argc; i += 2)
         parse_option(argv[i], argv[i + 1], &options, &setup);
+    if (strcmp(argv[1], "probe") == 0) {
+        if (table_worker_new(&options, &worker) != 0)
+            die("cannot start");
+        table_worker_free(worker);
+        return 0;
+    }
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

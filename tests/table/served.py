@@ -170,6 +170,17 @@ def our_server(*options, **how):
     return Server([program, "table", "--resp", port, "--resp", path, *options], port, path, env=clean_env(), **how)
 
 
+plain = os.path.abspath(os.environ.get("DORMOUSE_SERVE_PLAIN", "build/tests/table/serve_plain"))
+
+
+def plain_server(loop, *options, **how):
+    """A worker without a front, for one tenant; None where it cannot have its LOOP."""
+    if subprocess.run([plain, "probe", "--loop", loop], capture_output=True, timeout=START_SECONDS_MAX).returncode:
+        return None
+    port = free_port()
+    return Server([plain, port, "--loop", loop, *options], port, None, **how)
+
+
 def add_tenant(file, name, password, *settings):
     """Add a tenant to FILE; without a password it must be `default`."""
     words = ["tenant", "add", name, *settings, "--tenants", str(file)]
