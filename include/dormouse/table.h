@@ -5,8 +5,8 @@
  * own. The tenants are in a file that the functions below change and a running front rereads.
  *
  * Ownership:  strings are borrowed for the call.
- * Threads:    dor_table_serve() must be called where no other thread is running; the others
- * anywhere. Errors:     0 or a negative enum dor_errno.
+ * Threads:    dor_table_serve() catches signals, so one a process; the others anywhere.
+ * Errors:     0 or a negative enum dor_errno.
  */
 #ifndef DORMOUSE_TABLE_H
 #define DORMOUSE_TABLE_H

@@ -11,8 +11,8 @@ import sys
 sys.dont_write_bytecode = True
 from cli import *
 
-VERBS = ("init put get wake ls show explain rm gc check stat copy root working-set inspect serve mount "
-         "run options version").split()
+VERBS = ("init put get wake ls show explain rm gc check stat copy root working-set inspect serve table "
+         "tenant mount run options version").split()
 GLOBAL = "--store --option --socket --no-daemon --json --quiet --help --version".split()
 MAN = pathlib.Path("docs/man/dormouse.1")
 
@@ -59,8 +59,12 @@ def test_man_page():
     (work / "dormouse-options.7").write_bytes(made.stdout)
     serve = subprocess.run(["docs/man/options-page", program, "docs/man/dormouse-serve.8.in"], capture_output=True)
     (work / "dormouse-serve.8").write_bytes(serve.stdout)
-    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN, work / "dormouse-options.7",
-                           work / "dormouse-serve.8"], capture_output=True, text=True)
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", MAN, "docs/man/dormouse-table.8",
+                           work / "dormouse-options.7", work / "dormouse-serve.8"], capture_output=True, text=True)
+    table = pathlib.Path("docs/man/dormouse-table.8").read_text()
+    tenant = re.findall(r"^  (\w+)=", works("tenant options", "tenant", "options").decode(), re.M)
+    ok(tenant and all(f".It Cm {name}\n" in table for name in tenant), "dormouse-table(8) has every option of tenants",
+       *tenant)
     settings = says("options --daemon", "options", "--daemon")["options"]
     ok(settings and all(f".It Cm {row['name']}\n".encode() in serve.stdout for row in settings),
        "dormouse-serve(8) has every setting")

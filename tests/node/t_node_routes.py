@@ -18,7 +18,7 @@ sidecar_path = write("a.vmstate", b"device state")
 second = make_image(rng, 256, image)
 root = b"".join(rng.randbytes(PAGE) for _ in range(64))
 root_path = write("disk.img", root)
-daemon = Daemon(store)
+daemon = Daemon(store, "--resp", str(work / "resp.sock"))
 used = set()
 ask_before = daemon.ask
 
@@ -197,6 +197,26 @@ def test_machines():
     receiver.close()
 
 
+def test_tenants():
+    is_(daemon.says("GET", "/tenants"), {"tenants": []}, "nobody may use tables at first")
+    is_(daemon.says("PUT", "/tenants/alice", {"password": "apple", "options": {"limit": "64M", "domain": "d"}}),
+        {"name": "alice"}, "a tenant is added")
+    daemon.refuses(409, "exists", "alice", "twice is refused", "PUT", "/tenants/alice", {"password": "apple"})
+    daemon.refuses(400, "usage error", "password", "so is one without a password", "PUT", "/tenants/bob", {})
+    daemon.refuses(400, "usage error", "colour", "and an option that is none", "PUT", "/tenants/bob",
+                   {"password": "b", "options": {"colour": "red"}})
+    rows = daemon.says("GET", "/tenants")["tenants"]
+    for _ in range(100):
+        if rows:
+            break
+        time.sleep(0.05)
+        rows = daemon.says("GET", "/tenants")["tenants"]
+    is_([(row["name"], row["limit_bytes"], row["domain"], row["worker"]) for row in rows], [("alice", 64 << 20, "d", 0)],
+        "and seen, before it has a worker")
+    is_(daemon.says("DELETE", "/tenants/alice"), {"removed": "alice"}, "it can be removed")
+    daemon.refuses(404, "not found", "alice", "once", "DELETE", "/tenants/alice")
+
+
 def test_metrics():
     status, headers, data = daemon.ask("GET", "/metrics")
     ok(status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4"), "metrics for Prometheus")
@@ -247,6 +267,7 @@ test_upkeep()
 test_rest()
 test_wakes()
 test_machines()
+test_tenants()
 test_metrics()
 is_(sorted(op["operationId"] for ops in DOCUMENT["paths"].values() for op in ops.values() if op["operationId"] not in used),
     [], "every route was tried")

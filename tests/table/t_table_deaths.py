@@ -15,7 +15,7 @@ def test_worker_dies(front):
     os.kill(worker, signal.SIGKILL)
     ok(alice.is_gone(), "a worker dies: its connections are closed")
     is_(bob.ask("GET", "b"), "1", "those of others are not")
-    again = front.client("alice", "apple")
+    again = connect(front, "alice", "apple")
     is_(again.ask("DBSIZE"), 5000, "the next worker has the table")
     is_({again.ask("GET", f"k{i}") == f"value {i}" for i in range(0, 5000, 7)}, {True}, "with its values")
     is_(again.ask("SET", "more", "1"), "OK", "and takes more")
