@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_jsc.c - storage functions in JavaScriptCore, by its C API. One context group for the worker, one
+ * global context a tenant, in which kv.js runs before anything of the tenant.
+ *
+ *     reader mapping: the arena's file, mapped a second time and for reading only, at the begin of
+ *     reserved addresses that read as zero behind it. The views of kv.js cover a power of two of it,
+ *     and are made anew when the file outgrows them, so they seldom are.
+ *
+ * Invariants:
+ * 1. Nothing of the tenant runs but between begin() and end(), under the watch of on_tick().
+ * 2. There are no promises, so nothing of a call is left to run after it: kv.js takes the word away, and
+ *    sources with `async` or `import` are refused.
+ *
+ * The watch: the engine asks on_tick() after so much processor time, which costs it compiled code, so
+ * the time between two questions doubles from 1 ms to STEP_MAX_NS.
+ */
+#include <alloca.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "table/engine_jsc.h"
+
+#define STEP_NS       1000000u
+#define STEP_MAX_NS   16000000u
+#define COLLECT_CALLS 4096 /* calls between two looks at the heap */
+#define VIEW_MIN      UINT64_C(65536)
+#define VIEW_MAX      (UINT64_C(1) << 32)
+#define ARGS_MAX      16384
+
+struct jsc *jsc_engine;
+
+static uint64_t
+clock_ns(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t
+min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+int
+jsc_fail(char *error, int code, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(error, TABLE_ENGINE_ERROR_BYTES, fmt, args);
+    va_end(args);
+    return code;
+}
+
+/* One line of what VALUE says of itself. */
+static void
+describe(JSContextRef context, JSValueRef value, char *error)
+{
+    JSStringRef string = value != NULL ? JSValueToStringCopy(context, value, NULL) : NULL;
+    if (string == NULL) {
+        jsc_fail(error, 0, "an error that cannot be told");
+        return;
+    }
+    JSStringRef line_name = JSStringCreateWithUTF8CString("line");
+    JSValueRef line =
+        JSValueIsObject(context, value)
+            ? JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)value, line_name, NULL)
+            : NULL;
+    JSStringRelease(line_name);
+    char text[TABLE_ENGINE_ERROR_BYTES - 32];
+    size_t n = JSStringGetUTF8CString(string, text, sizeof text);
+    JSStringRelease(string);
+    if (n == 0)
+        text[0] = '\0';
+    for (char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ')
+            *c = ' ';
+    if (line != NULL && JSValueIsNumber(context, line))
+        jsc_fail(error, 0, "%s, on line %.0f", text, JSValueToNumber(context, line, NULL));
+    else
+        jsc_fail(error, 0, "%s", text);
+}
+
+/* ---- the watch ---- */
+
+static uint64_t
+heap_bytes(struct jsc *engine)
+{
+    JSObjectRef statistics = JSGetMemoryUsageStatistics(engine->root);
+    JSValueRef value =
+        JSObjectGetProperty(engine->root, statistics, engine->heap_size, NULL);
+    double bytes = value != NULL ? JSValueToNumber(engine->root, value, NULL) : 0;
+    return bytes > (double)engine->view_bytes ? (uint64_t)bytes - engine->view_bytes : 0;
+}
+
+static bool on_tick(JSContextRef context, void *arg);
+
+static void
+arm(struct jsc *engine, uint64_t ns)
+{
+    engine->step_ns = ns;
+    JSContextGroupSetExecutionTimeLimit(engine->group, (double)ns * 1e-9, on_tick, engine);
+}
+
+/* Whether the heap is over the limit of the call, also after all garbage has gone. */
+static bool
+heap_is_over(struct jsc *engine)
+{
+    uint64_t limit = engine->settled_bytes + engine->limits.heap_bytes;
+    if (heap_bytes(engine) <= limit)
+        return false;
+    /* More than twice that is a bomb, whose garbage takes long to find. */
+    if (heap_bytes(engine) > limit + engine->limits.heap_bytes)
+        return true;
+    JSSynchronousGarbageCollectForDebugging(engine->root);
+    return heap_bytes(engine) > limit - engine->limits.heap_bytes / 4;
+}
+
+static enum stop
+judge(struct jsc *engine, uint64_t elapsed_ns)
+{
+    if (elapsed_ns >= engine->limits.call_ns)
+        return STOP_TIME;
+    if (heap_is_over(engine))
+        return STOP_HEAP;
+    return engine->host->tick(engine->current->tenant, elapsed_ns) ? STOP_HOST : STOP_NONE;
+}
+
+static bool
+on_tick(JSContextRef context, void *arg)
+{
+    (void)context;
+    struct jsc *engine = arg;
+    if (engine->current == NULL) {
+        arm(engine, STEP_NS);
+        return false;
+    }
+    uint64_t wall_ns = clock_ns(CLOCK_MONOTONIC) - engine->began_ns;
+    uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    if (!engine->ticked) {
+        /* Of the first step all or only its end may have been this call's. */
+        if (wall_ns < STEP_NS) {
+            arm(engine, STEP_NS - wall_ns + 1000);
+            return false;
+        }
+        engine->ticked = true;
+        engine->cpu_ns = cpu_ns - min_u64(engine->step_ns, wall_ns);
+    }
+    uint64_t elapsed_ns = cpu_ns - engine->cpu_ns;
+    engine->stop = judge(engine, elapsed_ns);
+    if (engine->stop != STOP_NONE)
+        return true;
+    uint64_t left_ns = engine->limits.call_ns - elapsed_ns;
+    arm(engine, min_u64(min_u64(elapsed_ns < STEP_NS ? STEP_NS : elapsed_ns, STEP_MAX_NS),
+                        left_ns + 1000));
+    return false;
+}
+
+static void
+begin(struct jsc_context *context, const struct table_engine_limits *limits)
+{
+    struct jsc *engine = context->engine;
+    engine->current = context;
+    engine->limits = *limits;
+    engine->stop = STOP_NONE;
+    engine->ticked = false;
+    engine->began_ns = clock_ns(CLOCK_MONOTONIC);
+}
+
+static uint64_t
+collect(struct jsc *engine, uint64_t bytes)
+{
+    engine->calls_since_look = 0;
+    uint64_t now_bytes = heap_bytes(engine);
+    if (now_bytes > bytes) {
+        JSSynchronousGarbageCollectForDebugging(engine->root);
+        now_bytes = heap_bytes(engine);
+        engine->settled_bytes = now_bytes;
+    }
+    return now_bytes;
+}
+
+static void
+end(struct jsc_context *context)
+{
+    struct jsc *engine = context->engine;
+    engine->current = NULL;
+    if (engine->ticked)
+        arm(engine, STEP_NS);
+    if (engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS)
+        collect(engine, engine->settled_bytes + engine->limits.heap_bytes / 2);
+}
+
+/* What a call or load that did not succeed came to. */
+static int
+failure(struct jsc_context *context, JSValueRef exception, char *error)
+{
+    const struct jsc *engine = context->engine;
+    switch (engine->stop) {
+    case STOP_TIME:
+        return jsc_fail(
+            error, DOR_E_TIMEOUT, "the function took longer than its limit of %llu ms",
+            (unsigned long long)(engine->limits.call_ns / 1000000));
+    case STOP_HEAP:
+        return jsc_fail(
+            error, DOR_E_NO_SPACE, "the function needed more memory than its limit of %llu bytes",
+            (unsigned long long)engine->limits.heap_bytes);
+    case STOP_HOST:
+        return jsc_fail(error, DOR_E_BUSY, "the function was stopped by FUNCTION KILL");
+    case STOP_NONE:
+        break;
+    }
+    describe(context->global, exception, error);
+    return DOR_E_CORRUPT;
+}
+
+/* ---- the arena ---- */
+
+static void
+keep(void *bytes, void *context)
+{
+    (void)bytes;
+    (void)context;
+}
+
+static bool
+map_more(struct jsc_context *context, int fd, uint64_t bytes, uint64_t bytes_max)
+{
+    if (context->base == NULL) {
+        uint64_t reserve = min_u64(bytes_max, VIEW_MAX);
+        void *base = mmap(
+            NULL, reserve, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (base == MAP_FAILED)
+            return false;
+        context->base = base;
+        context->reserved_bytes = reserve;
+    }
+    bytes = min_u64(bytes, context->reserved_bytes);
+    if (bytes <= context->mapped_bytes)
+        return true;
+    void *at = mmap(
+        context->base + context->mapped_bytes, bytes - context->mapped_bytes, PROT_READ,
+        MAP_SHARED | MAP_FIXED, fd, (off_t)context->mapped_bytes);
+    if (at == MAP_FAILED)
+        return false;
+    context->mapped_bytes = bytes;
+    return true;
+}
+
+/* Have the views reach over all of the arena's file. */
+bool
+jsc_follow_arena(struct jsc_context *context)
+{
+    int fd;
+    uint64_t bytes, bytes_max;
+    context->engine->host->arena(context->tenant, &fd, &bytes, &bytes_max);
+    if (bytes <= context->mapped_bytes)
+        return true;
+    if (!map_more(context, fd, bytes, bytes_max))
+        return false;
+    if (context->mapped_bytes <= context->view_bytes)
+        return true;
+    uint64_t view = VIEW_MIN;
+    while (view < context->mapped_bytes)
+        view *= 2;
+    view = min_u64(view, context->reserved_bytes);
+    JSValueRef exception = NULL;
+    JSObjectRef buffer = JSObjectMakeArrayBufferWithBytesNoCopy(
+        context->global, context->base, view, keep, NULL, &exception);
+    if (buffer == NULL || exception != NULL)
+        return false;
+    JSValueRef args[] = {buffer};
+    JSObjectCallAsFunction(context->global, context->bind, NULL, 1, args, &exception);
+    context->engine->view_bytes += view - context->view_bytes;
+    context->view_bytes = view;
+    return exception == NULL;
+}
+
+/* ---- contexts ---- */
+
+static JSObjectRef
+object_at(JSContextRef context, JSValueRef object, const char *name)
+{
+    JSStringRef string = JSStringCreateWithUTF8CString(name);
+    JSValueRef value =
+        JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)object, string, NULL);
+    JSStringRelease(string);
+    return value != NULL && JSValueIsObject(context, value) ? (JSObjectRef)(uintptr_t)value
+                                                            : NULL;
+}
+
+/* Run kv.js in the new context. */
+static bool
+furnish(struct jsc_context *context, char *error)
+{
+    JSGlobalContextRef global = context->global;
+    JSValueRef exception = NULL, made = NULL;
+    JSValueRef function =
+        JSEvaluateScript(global, context->engine->source, NULL, NULL, 1, &exception);
+    if (function != NULL && JSValueIsObject(global, function)) {
+        JSValueRef args[] = {jsc_natives(global)};
+        made = JSObjectCallAsFunction(
+            global, (JSObjectRef)(uintptr_t)function, NULL, 1, args, &exception);
+    }
+    if (made == NULL || exception != NULL || !JSValueIsObject(global, made)) {
+        describe(global, exception, error);
+        return false;
+    }
+    context->bind = object_at(global, made, "bind");
+    context->invoke = object_at(global, made, "invoke");
+    if (context->bind == NULL || context->invoke == NULL)
+        return false;
+    JSValueProtect(global, context->bind);
+    JSValueProtect(global, context->invoke);
+    JSGlobalContextSetEvalEnabled(global, false, context->engine->no_eval);
+    return true;
+}
+
+static void
+jsc_tenant_free(void *context_)
+{
+    struct jsc_context *context = context_;
+    if (context == NULL)
+        return;
+    if (context->bind != NULL)
+        JSValueUnprotect(context->global, context->bind);
+    if (context->invoke != NULL)
+        JSValueUnprotect(context->global, context->invoke);
+    JSGlobalContextRelease(context->global);
+    if (context->base != NULL)
+        munmap(context->base, context->reserved_bytes);
+    context->engine->view_bytes -= context->view_bytes;
+    context->engine->context_count--;
+    free(context);
+}
+
+static int
+jsc_tenant_new(void *state, void *tenant, void **ret, char *error)
+{
+    struct jsc *engine = state;
+    struct jsc_context *context = calloc(1, sizeof *context);
+    if (context == NULL)
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a tenant's functions");
+    *context = (struct jsc_context){.engine = engine, .tenant = tenant};
+    context->global = JSGlobalContextCreateInGroup(engine->group, NULL);
+    engine->context_count++;
+    if (!furnish(context, error) || !jsc_follow_arena(context)) {
+        jsc_tenant_free(context);
+        if (error[0] == '\0')
+            jsc_fail(error, 0, "the table cannot be mapped for functions");
+        return DOR_E_NO_MEMORY;
+    }
+    *ret = context;
+    return 0;
+}
+
+/* ---- libraries ---- */
+
+static bool
+is_word_part(uint8_t c)
+{
+    return c == '_' || c == '$' || c >= 0x80 || c == '\\' || (c >= '0' && c <= '9') ||
+           (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+/* Whether WORD stands anywhere in CODE, also in comments and text. */
+static bool
+has_word(struct table_engine_bytes code, const char *word)
+{
+    size_t length = strlen(word);
+    const uint8_t *at = code.bytes, *behind = code.bytes + code.length;
+    while ((at = memmem(at, (size_t)(behind - at), word, length)) != NULL) {
+        bool begins = at == code.bytes || !is_word_part(at[-1]);
+        bool ends = at + length == behind || !is_word_part(at[length]);
+        if (begins && ends)
+            return true;
+        at += length;
+    }
+    return false;
+}
+
+static int
+load_js(struct jsc_context *context, const struct table_engine_source *source, char *error)
+{
+    static const char *const refused[] = {"async", "await", "import"};
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        if (has_word(source->code, refused[i]))
+            return jsc_fail(
+                error, DOR_E_USAGE,
+                "the word '%s' may not be in a library: functions run from begin to end",
+                refused[i]);
+    struct jsc *engine = context->engine;
+    JSStringRef plain = jsc_string(engine, source->code.bytes, source->code.length);
+    if (plain == NULL)
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
+    JSValueRef exception = NULL;
+    bool good = JSCheckScriptSyntax(context->global, plain, NULL, 1, &exception);
+    JSStringRelease(plain);
+    if (!good)
+        return failure(context, exception, error);
+    /* Names at the top of a library are its own; lines keep their numbers. */
+    static const char head[] = "(function () {", tail[] = "\n})();";
+    size_t length = source->code.length + sizeof head + sizeof tail - 2;
+    uint8_t *wrapped = malloc(length);
+    if (wrapped == NULL)
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
+    memcpy(wrapped, head, sizeof head - 1);
+    memcpy(wrapped + sizeof head - 1, source->code.bytes, source->code.length);
+    memcpy(wrapped + sizeof head - 1 + source->code.length, tail, sizeof tail - 1);
+    JSStringRef script = jsc_string(engine, wrapped, length);
+    free(wrapped);
+    if (script == NULL)
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
+    JSValueRef result =
+        JSEvaluateScript(context->global, script, NULL, NULL, 1, &exception);
+    JSStringRelease(script);
+    return result != NULL && exception == NULL ? 0 : failure(context, exception, error);
+}
+
+static int
+jsc_load(void *context_, const struct table_engine_source *source, char *error)
+{
+    struct jsc_context *context = context_;
+    if (strcmp(source->kind, "js") != 0)
+        return jsc_fail(error, DOR_E_UNSUPPORTED, "libraries of '%s' are not known", source->kind);
+    if (!jsc_follow_arena(context))
+        return jsc_fail(error, DOR_E_NO_MEMORY, "the table cannot be mapped for functions");
+    begin(context, &source->limits);
+    context->engine->loading = true;
+    int rc = load_js(context, source, error);
+    context->engine->loading = false;
+    end(context);
+    return rc;
+}
+
+/* ---- calls ---- */
+
+static JSValueRef
+value_of_argument(JSContextRef context, const struct table_engine_call *call, size_t index)
+{
+    const struct table_engine_bytes *bytes = &call->args[index];
+    return call->raw ? jsc_bytes(context, bytes->bytes, bytes->length)
+                     : jsc_text(context, bytes->bytes, bytes->length);
+}
+
+/* The result is the array that kv.js wrote: four bytes of length, then a tree. */
+static bool
+take_tree(JSContextRef context, JSValueRef value, struct table_engine_result *ret)
+{
+    JSValueRef exception = NULL;
+    if (JSValueGetTypedArrayType(context, value, &exception) != kJSTypedArrayTypeUint8Array)
+        return false;
+    JSObjectRef array = (JSObjectRef)(uintptr_t)value;
+    size_t cap = JSObjectGetTypedArrayByteLength(context, array, &exception);
+    const uint8_t *bytes = JSObjectGetTypedArrayBytesPtr(context, array, &exception);
+    if (exception != NULL || bytes == NULL || cap < 5)
+        return false;
+    size_t end = bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 |
+                 (size_t)bytes[3] << 24;
+    if (end < 5 || end > cap)
+        return false;
+    ret->kind = TABLE_RESULT_TREE;
+    ret->bytes = (struct table_engine_bytes){bytes + 4, end - 4};
+    return true;
+}
+
+static int
+take_string(
+    struct jsc_context *context, JSValueRef value, struct table_engine_result *ret, char *error)
+{
+    struct jsc *engine = context->engine;
+    JSStringRef string = JSValueToStringCopy(context->global, value, NULL);
+    if (string == NULL)
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a reply");
+    size_t length = JSStringGetLength(string);
+    size_t cap = JSStringGetMaximumUTF8CStringSize(string);
+    uint8_t *text = length <= engine->limits.reply_bytes ? jsc_scratch(engine, cap) : NULL;
+    size_t n = text != NULL ? JSStringGetUTF8CString(string, (char *)text, cap) : 0;
+    JSStringRelease(string);
+    if (text == NULL || n == 0 || n - 1 > engine->limits.reply_bytes)
+        return jsc_fail(
+            error, DOR_E_USAGE, "the reply is longer than its limit of %llu bytes",
+            (unsigned long long)engine->limits.reply_bytes);
+    ret->kind = TABLE_RESULT_BYTES;
+    ret->bytes = (struct table_engine_bytes){text, n - 1};
+    return 0;
+}
+
+static int
+take_result(
+    struct jsc_context *context, JSValueRef value, struct table_engine_result *ret, char *error)
+{
+    JSContextRef global = context->global;
+    *ret = (struct table_engine_result){.kind = TABLE_RESULT_NULL};
+    switch (JSValueGetType(global, value)) {
+    case kJSTypeBoolean:
+        ret->kind = TABLE_RESULT_BOOL;
+        ret->number = JSValueToBoolean(global, value);
+        return 0;
+    case kJSTypeNumber:
+        ret->kind = TABLE_RESULT_NUMBER;
+        ret->number = JSValueToNumber(global, value, NULL);
+        return 0;
+    case kJSTypeString:
+        return take_string(context, value, ret, error);
+    case kJSTypeObject:
+        return take_tree(global, value, ret)
+                   ? 0
+                   : jsc_fail(error, DOR_E_CORRUPT, "the reply cannot be read");
+    case kJSTypeUndefined:
+    case kJSTypeNull:
+    case kJSTypeSymbol:
+    default:
+        return 0;
+    }
+}
+
+static int
+jsc_call(
+    void *context_, const struct table_engine_call *call, struct table_engine_result *ret,
+    char *error)
+{
+    enum { FIXED = 3 };
+    struct jsc_context *context = context_;
+    JSGlobalContextRef global = context->global;
+    size_t count = (size_t)call->key_count + call->arg_count;
+    if (count > ARGS_MAX)
+        return jsc_fail(error, DOR_E_USAGE, "a function takes %d arguments at most", ARGS_MAX);
+    if (!jsc_follow_arena(context))
+        return jsc_fail(error, DOR_E_NO_MEMORY, "the table cannot be mapped for functions");
+    JSLock(global);
+    begin(context, &call->limits);
+    context->engine->read_only = call->read_only;
+    /* On the stack, where the collector finds them. */
+    JSValueRef *values = alloca((count + FIXED) * sizeof(JSValueRef));
+    values[0] = JSValueMakeNumber(global, call->function);
+    values[1] = JSValueMakeNumber(global, (double)call->limits.reply_bytes);
+    values[2] = JSValueMakeNumber(global, call->key_count);
+    for (size_t i = 0; i < count; i++)
+        values[FIXED + i] = value_of_argument(global, call, i);
+    JSValueRef exception = NULL;
+    JSValueRef value = JSObjectCallAsFunction(
+        global, context->invoke, NULL, count + FIXED, values, &exception);
+    int rc = value != NULL && exception == NULL ? take_result(context, value, ret, error)
+                                                : failure(context, exception, error);
+    end(context);
+    JSUnlock(global);
+    return rc;
+}
+
+/* ---- the engine ---- */
+
+static JSValueRef
+on_enter(
+    JSContextRef context, JSObjectRef function, JSObjectRef self, size_t count,
+    const JSValueRef values[], JSValueRef *exception)
+{
+    (void)function, (void)self, (void)count, (void)values, (void)exception;
+    struct jsc *engine = jsc_engine;
+    void (*fn)(void *) = engine->entered;
+    engine->entered = NULL;
+    if (fn != NULL)
+        fn(engine->entered_context);
+    return JSValueMakeUndefined(context);
+}
+
+static void
+jsc_enter(void *state, void (*fn)(void *context), void *context)
+{
+    struct jsc *engine = state;
+    engine->entered = fn;
+    engine->entered_context = context;
+    JSObjectCallAsFunction(engine->root, engine->enter, NULL, 0, NULL, NULL);
+}
+
+static uint64_t
+jsc_collect(void *state, uint64_t bytes)
+{
+    return collect(state, bytes);
+}
+
+static void
+jsc_destroy(void *state)
+{
+    struct jsc *engine = state;
+    JSValueUnprotect(engine->root, engine->enter);
+    JSGlobalContextRelease(engine->root);
+    JSContextGroupRelease(engine->group);
+    JSStringRelease(engine->source);
+    JSStringRelease(engine->heap_size);
+    JSStringRelease(engine->no_eval);
+    free(engine->scratch);
+    free(engine);
+    jsc_engine = NULL;
+}
+
+static int
+jsc_start(const struct table_engine_host *host, void **ret, char *error)
+{
+    if (JSContextGroupSetExecutionTimeLimit == NULL || JSGlobalContextSetEvalEnabled == NULL ||
+        JSGetMemoryUsageStatistics == NULL || JSLock == NULL || JSUnlock == NULL ||
+        JSSynchronousGarbageCollectForDebugging == NULL)
+        return jsc_fail(error, DOR_E_UNSUPPORTED, "JavaScriptCore without limits for scripts");
+    if (jsc_engine != NULL)
+        return jsc_fail(error, DOR_E_EXISTS, "there is one engine in a process");
+    struct jsc *engine = calloc(1, sizeof *engine);
+    uint8_t *text = malloc(jsc_kv_source_bytes + 1);
+    if (engine == NULL || text == NULL) {
+        free(engine);
+        free(text);
+        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for the engine");
+    }
+    memcpy(text, jsc_kv_source, jsc_kv_source_bytes);
+    text[jsc_kv_source_bytes] = '\0';
+    engine->host = host;
+    engine->source = JSStringCreateWithUTF8CString((char *)text);
+    free(text);
+    engine->heap_size = JSStringCreateWithUTF8CString("heapSize");
+    engine->no_eval = JSStringCreateWithUTF8CString("code from text is not allowed");
+    engine->group = JSContextGroupCreate();
+    engine->root = JSGlobalContextCreateInGroup(engine->group, NULL);
+    engine->enter = JSObjectMakeFunctionWithCallback(engine->root, NULL, on_enter);
+    JSValueProtect(engine->root, engine->enter);
+    jsc_engine = engine;
+    arm(engine, STEP_NS);
+    *ret = engine;
+    return 0;
+}
+
+__attribute__((visibility("default"))) const struct table_engine_class table_engine_class = {
+    .version = TABLE_ENGINE_VERSION,
+    .name = "js",
+    .start = jsc_start,
+    .destroy = jsc_destroy,
+    .tenant_new = jsc_tenant_new,
+    .tenant_free = jsc_tenant_free,
+    .load = jsc_load,
+    .call = jsc_call,
+    .enter = jsc_enter,
+    .collect = jsc_collect,
+};

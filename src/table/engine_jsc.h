@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_jsc.h - what the files of the plugin share: the engine, a tenant's context in it, and text
+ * between the two worlds.
+ *
+ * Ownership:  as in engine.h.
+ * Threads:    that of the engine.
+ * Errors:     as in engine.h.
+ */
+#ifndef DOR_TABLE_ENGINE_JSC_H
+#define DOR_TABLE_ENGINE_JSC_H
+
+#include <JavaScriptCore/JavaScript.h>
+
+#include "table/engine.h"
+
+/* Exported for long, in no installed header. */
+typedef bool should_stop_fn(JSContextRef context, void *arg);
+__attribute__((weak)) void
+JSContextGroupSetExecutionTimeLimit(JSContextGroupRef, double, should_stop_fn *, void *);
+__attribute__((weak)) void JSGlobalContextSetEvalEnabled(JSGlobalContextRef, bool, JSStringRef);
+__attribute__((weak)) JSObjectRef JSGetMemoryUsageStatistics(JSContextRef);
+__attribute__((weak)) void JSSynchronousGarbageCollectForDebugging(JSContextRef);
+__attribute__((weak)) void JSLock(JSContextRef);
+__attribute__((weak)) void JSUnlock(JSContextRef);
+
+enum stop { STOP_NONE, STOP_TIME, STOP_HEAP, STOP_HOST };
+
+struct jsc_context;
+
+struct jsc {
+    const struct table_engine_host *host;
+    JSContextGroupRef group;
+    JSGlobalContextRef root; /* in which no tenant's code runs */
+    JSObjectRef enter;
+    JSStringRef source, heap_size, no_eval;
+    struct jsc_context *current; /* whose call or load runs */
+    struct table_engine_limits limits;
+    uint64_t began_ns, cpu_ns, step_ns;
+    uint64_t view_bytes; /* of all contexts; the engine counts them as heap */
+    uint64_t settled_bytes; /* heap after the last collection */
+    uint32_t context_count, calls_since_look;
+    enum stop stop;
+    bool read_only, loading, ticked;
+    void (*entered)(void *context);
+    void *entered_context;
+    uint8_t *scratch;
+    size_t scratch_bytes;
+};
+
+struct jsc_context {
+    struct jsc *engine;
+    void *tenant;
+    JSGlobalContextRef global;
+    JSObjectRef bind, invoke;
+    uint8_t *base;
+    uint64_t reserved_bytes, mapped_bytes, view_bytes;
+};
+
+/* The callbacks of the engine are given no word of ours, and there is one engine in a process. */
+extern struct jsc *jsc_engine;
+
+/* The source of kv.js. */
+extern const char jsc_kv_source[];
+extern const size_t jsc_kv_source_bytes;
+
+/* Write the words; returns CODE. */
+int jsc_fail(char *error, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* SIZE_BYTES to work in until the next call of this; NULL without memory. */
+uint8_t *jsc_scratch(struct jsc *engine, size_t size_bytes);
+
+/* UTF-8 as a string or value; bytes that are none become U+FFFD. NULL without memory. */
+JSStringRef jsc_string(struct jsc *engine, const uint8_t *bytes, size_t length);
+JSValueRef jsc_text(JSContextRef context, const uint8_t *bytes, size_t length);
+
+/* A Uint8Array with a copy of BYTES. */
+JSValueRef jsc_bytes(JSContextRef context, const uint8_t *bytes, size_t length);
+
+/* The UTF-8 of STRING into memory that is the caller's; NULL without memory. */
+uint8_t *jsc_utf8(JSStringRef string, size_t *ret);
+
+/* Have the views reach over all of the arena's file. */
+bool jsc_follow_arena(struct jsc_context *context);
+
+/* The object of native calls that kv.js is given. */
+JSObjectRef jsc_natives(JSGlobalContextRef global);
+
+#endif
