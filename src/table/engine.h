@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine.h - what runs storage functions, behind a table of calls, so that the program does not link
- * an engine that it may never need. The engine is a plugin, libdormouse-js.so, which is loaded when it is
- * there; it calls back through struct table_engine_host and uses nothing else of the program.
+ * engine.h - what runs storage functions, behind a table of calls, so that the program does not
+ * link an engine that it may never need. The engine is a plugin, libdormouse-js.so, which is loaded
+ * when it is there; it calls back through struct table_engine_host and uses nothing else of the
+ * program.
  *
  *     open (before any fork) --> start (first library, in the worker) --> tenants --> calls
  *
@@ -42,8 +43,8 @@ struct table_engine_bytes {
 };
 
 /*
- * What the engine asks of who uses it, about the tenant whose call or load runs. Numbers are 0 or an
- * enum dor_errno, whose words last_error() has.
+ * What the engine asks of who uses it, about the tenant whose call or load runs. Numbers are 0 or
+ * an enum dor_errno, whose words last_error() has.
  */
 struct table_engine_host {
     int (*put)(
@@ -82,8 +83,6 @@ enum table_engine_kind {
     TABLE_RESULT_BOOL,   /* number is 0 or 1 */
     TABLE_RESULT_NUMBER, /* any double */
     TABLE_RESULT_BYTES,
-    TABLE_RESULT_STATUS,
-    TABLE_RESULT_ERROR,
     /*
      * Anything made of several values. In prefix order, all numbers little-endian:
      *     'n' null   't' 'f' booleans   'd' double   's' '+' '-' u32 length and the bytes
@@ -100,8 +99,8 @@ struct table_engine_result {
 
 struct table_engine_call {
     uint32_t function;
-    bool read_only; /* changes are refused */
-    bool raw;       /* keys and arguments as bytes */
+    bool read_only;                        /* changes are refused */
+    bool raw;                              /* keys and arguments as bytes */
     const struct table_engine_bytes *args; /* the keys first */
     uint32_t key_count, arg_count;         /* arg_count without the keys */
     struct table_engine_limits limits;
@@ -145,8 +144,8 @@ struct table_engine {
 };
 
 /*
- * Find and load the plugin: the path in DORMOUSE_ENGINE, else beside the program or the build's, else where
- * it is installed. Nothing of it runs yet, so the process may fork.
+ * Find and load the plugin: the path in DORMOUSE_ENGINE, else beside the program or the build's,
+ * else where it is installed. Nothing of it runs yet, so the process may fork.
  */
 DOR_MUST_CHECK int table_engine_open(struct table_engine **ret);
 

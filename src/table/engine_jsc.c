@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_jsc.c - storage functions in JavaScriptCore, by its C API. One context group for the worker, one
- * global context a tenant, in which kv.js runs before anything of the tenant.
+ * engine_jsc.c - storage functions in JavaScriptCore, by its C API. One context group for the
+ * worker, one global context a tenant, in which kv.js runs before anything of the tenant.
  *
  *     reader mapping: the arena's file, mapped a second time and for reading only, at the begin of
- *     reserved addresses that read as zero behind it. The views of kv.js cover a power of two of it,
+ *     reserved addresses that read as zero behind it. The views of kv.js cover a power of two of
+ * it,
  *     and are made anew when the file outgrows them, so they seldom are.
  *
  * Invariants:
  * 1. Nothing of the tenant runs but between begin() and end(), under the watch of on_tick().
- * 2. There are no promises, so nothing of a call is left to run after it: kv.js takes the word away, and
+ * 2. There are no promises, so nothing of a call is left to run after it: kv.js takes the word
+ * away, and
  *    sources with `async` or `import` are refused.
  *
- * The watch: the engine asks on_tick() after so much processor time, which costs it compiled code, so
- * the time between two questions doubles from 1 ms to STEP_MAX_NS.
+ * The watch: the engine asks on_tick() after so much processor time, which costs it compiled code,
+ * so the time between two questions doubles from 1 ms to STEP_MAX_NS.
  */
 #include <alloca.h>
 #include <math.h>
@@ -59,7 +61,18 @@ jsc_fail(char *error, int code, const char *fmt, ...)
     return code;
 }
 
-/* One line of what VALUE says of itself. */
+/* The property NAME of OBJECT; NULL when it cannot be had. */
+static JSValueRef
+property(JSContextRef context, JSValueRef object, const char *name)
+{
+    JSStringRef string = JSStringCreateWithUTF8CString(name);
+    JSValueRef value =
+        JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)object, string, NULL);
+    JSStringRelease(string);
+    return value;
+}
+
+/* One line of what VALUE says of itself, and where in a library it was thrown. */
 static void
 describe(JSContextRef context, JSValueRef value, char *error)
 {
@@ -68,12 +81,6 @@ describe(JSContextRef context, JSValueRef value, char *error)
         jsc_fail(error, 0, "an error that cannot be told");
         return;
     }
-    JSStringRef line_name = JSStringCreateWithUTF8CString("line");
-    JSValueRef line =
-        JSValueIsObject(context, value)
-            ? JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)value, line_name, NULL)
-            : NULL;
-    JSStringRelease(line_name);
     char text[TABLE_ENGINE_ERROR_BYTES - 32];
     size_t n = JSStringGetUTF8CString(string, text, sizeof text);
     JSStringRelease(string);
@@ -82,7 +89,11 @@ describe(JSContextRef context, JSValueRef value, char *error)
     for (char *c = text; *c != '\0'; c++)
         if ((unsigned char)*c < ' ')
             *c = ' ';
-    if (line != NULL && JSValueIsNumber(context, line))
+    bool is_object = value != NULL && JSValueIsObject(context, value);
+    JSValueRef line = is_object ? property(context, value, "line") : NULL;
+    JSValueRef source = is_object ? property(context, value, "sourceURL") : NULL;
+    if (line != NULL && source != NULL && JSValueIsNumber(context, line) &&
+        JSValueIsString(context, source))
         jsc_fail(error, 0, "%s, on line %.0f", text, JSValueToNumber(context, line, NULL));
     else
         jsc_fail(error, 0, "%s", text);
@@ -94,8 +105,7 @@ static uint64_t
 heap_bytes(struct jsc *engine)
 {
     JSObjectRef statistics = JSGetMemoryUsageStatistics(engine->root);
-    JSValueRef value =
-        JSObjectGetProperty(engine->root, statistics, engine->heap_size, NULL);
+    JSValueRef value = JSObjectGetProperty(engine->root, statistics, engine->heap_size, NULL);
     double bytes = value != NULL ? JSValueToNumber(engine->root, value, NULL) : 0;
     return bytes > (double)engine->view_bytes ? (uint64_t)bytes - engine->view_bytes : 0;
 }
@@ -158,8 +168,9 @@ on_tick(JSContextRef context, void *arg)
     if (engine->stop != STOP_NONE)
         return true;
     uint64_t left_ns = engine->limits.call_ns - elapsed_ns;
-    arm(engine, min_u64(min_u64(elapsed_ns < STEP_NS ? STEP_NS : elapsed_ns, STEP_MAX_NS),
-                        left_ns + 1000));
+    arm(engine,
+        min_u64(
+            min_u64(elapsed_ns < STEP_NS ? STEP_NS : elapsed_ns, STEP_MAX_NS), left_ns + 1000));
     return false;
 }
 
@@ -210,7 +221,8 @@ failure(struct jsc_context *context, JSValueRef exception, char *error)
             (unsigned long long)(engine->limits.call_ns / 1000000));
     case STOP_HEAP:
         return jsc_fail(
-            error, DOR_E_NO_SPACE, "the function needed more memory than its limit of %llu bytes",
+            error, DOR_E_NO_SPACE,
+            "the function needed more memory than its limit of %llu bytes",
             (unsigned long long)engine->limits.heap_bytes);
     case STOP_HOST:
         return jsc_fail(error, DOR_E_BUSY, "the function was stopped by FUNCTION KILL");
@@ -235,8 +247,8 @@ map_more(struct jsc_context *context, int fd, uint64_t bytes, uint64_t bytes_max
 {
     if (context->base == NULL) {
         uint64_t reserve = min_u64(bytes_max, VIEW_MAX);
-        void *base = mmap(
-            NULL, reserve, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *base =
+            mmap(NULL, reserve, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (base == MAP_FAILED)
             return false;
         context->base = base;
@@ -288,10 +300,7 @@ jsc_follow_arena(struct jsc_context *context)
 static JSObjectRef
 object_at(JSContextRef context, JSValueRef object, const char *name)
 {
-    JSStringRef string = JSStringCreateWithUTF8CString(name);
-    JSValueRef value =
-        JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)object, string, NULL);
-    JSStringRelease(string);
+    JSValueRef value = property(context, object, name);
     return value != NULL && JSValueIsObject(context, value) ? (JSObjectRef)(uintptr_t)value
                                                             : NULL;
 }
@@ -387,7 +396,9 @@ has_word(struct table_engine_bytes code, const char *word)
 }
 
 static int
-load_js(struct jsc_context *context, const struct table_engine_source *source, char *error)
+check_js(
+    struct jsc_context *context, const struct table_engine_source *source, JSStringRef name,
+    char *error)
 {
     static const char *const refused[] = {"async", "await", "import"};
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
@@ -396,32 +407,52 @@ load_js(struct jsc_context *context, const struct table_engine_source *source, c
                 error, DOR_E_USAGE,
                 "the word '%s' may not be in a library: functions run from begin to end",
                 refused[i]);
-    struct jsc *engine = context->engine;
-    JSStringRef plain = jsc_string(engine, source->code.bytes, source->code.length);
-    if (plain == NULL)
+    JSStringRef code = jsc_string(context->engine, source->code.bytes, source->code.length);
+    if (code == NULL)
         return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
     JSValueRef exception = NULL;
-    bool good = JSCheckScriptSyntax(context->global, plain, NULL, 1, &exception);
-    JSStringRelease(plain);
-    if (!good)
-        return failure(context, exception, error);
-    /* Names at the top of a library are its own; lines keep their numbers. */
+    bool good = JSCheckScriptSyntax(context->global, code, name, 1, &exception);
+    JSStringRelease(code);
+    return good ? 0 : failure(context, exception, error);
+}
+
+/* Names at the top of a library are its own, so it becomes a function; lines keep their numbers. */
+static JSStringRef
+wrap(struct jsc *engine, struct table_engine_bytes code)
+{
     static const char head[] = "(function () {", tail[] = "\n})();";
-    size_t length = source->code.length + sizeof head + sizeof tail - 2;
+    size_t length = code.length + sizeof head + sizeof tail - 2;
     uint8_t *wrapped = malloc(length);
     if (wrapped == NULL)
-        return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
+        return NULL;
     memcpy(wrapped, head, sizeof head - 1);
-    memcpy(wrapped + sizeof head - 1, source->code.bytes, source->code.length);
-    memcpy(wrapped + sizeof head - 1 + source->code.length, tail, sizeof tail - 1);
+    memcpy(wrapped + sizeof head - 1, code.bytes, code.length);
+    memcpy(wrapped + sizeof head - 1 + code.length, tail, sizeof tail - 1);
     JSStringRef script = jsc_string(engine, wrapped, length);
     free(wrapped);
-    if (script == NULL)
+    return script;
+}
+
+static int
+load_js(struct jsc_context *context, const struct table_engine_source *source, char *error)
+{
+    JSStringRef name = jsc_string(context->engine, source->name.bytes, source->name.length);
+    if (name == NULL)
         return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
-    JSValueRef result =
-        JSEvaluateScript(context->global, script, NULL, NULL, 1, &exception);
-    JSStringRelease(script);
-    return result != NULL && exception == NULL ? 0 : failure(context, exception, error);
+    int rc = check_js(context, source, name, error);
+    JSStringRef script = rc == 0 ? wrap(context->engine, source->code) : NULL;
+    if (script != NULL) {
+        JSValueRef exception = NULL;
+        JSValueRef result =
+            JSEvaluateScript(context->global, script, NULL, name, 1, &exception);
+        JSStringRelease(script);
+        if (result == NULL || exception != NULL)
+            rc = failure(context, exception, error);
+    } else if (rc == 0) {
+        rc = jsc_fail(error, DOR_E_NO_MEMORY, "no memory for a library");
+    }
+    JSStringRelease(name);
+    return rc;
 }
 
 static int
@@ -429,7 +460,8 @@ jsc_load(void *context_, const struct table_engine_source *source, char *error)
 {
     struct jsc_context *context = context_;
     if (strcmp(source->kind, "js") != 0)
-        return jsc_fail(error, DOR_E_UNSUPPORTED, "libraries of '%s' are not known", source->kind);
+        return jsc_fail(
+            error, DOR_E_UNSUPPORTED, "libraries of '%s' are not known", source->kind);
     if (!jsc_follow_arena(context))
         return jsc_fail(error, DOR_E_NO_MEMORY, "the table cannot be mapped for functions");
     begin(context, &source->limits);
@@ -462,8 +494,8 @@ take_tree(JSContextRef context, JSValueRef value, struct table_engine_result *re
     const uint8_t *bytes = JSObjectGetTypedArrayBytesPtr(context, array, &exception);
     if (exception != NULL || bytes == NULL || cap < 5)
         return false;
-    size_t end = bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 |
-                 (size_t)bytes[3] << 24;
+    size_t end =
+        bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
     if (end < 5 || end > cap)
         return false;
     ret->kind = TABLE_RESULT_TREE;
@@ -517,6 +549,7 @@ take_result(
     case kJSTypeUndefined:
     case kJSTypeNull:
     case kJSTypeSymbol:
+    case kJSTypeBigInt:
     default:
         return 0;
     }

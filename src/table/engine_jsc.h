@@ -37,7 +37,7 @@ struct jsc {
     struct jsc_context *current; /* whose call or load runs */
     struct table_engine_limits limits;
     uint64_t began_ns, cpu_ns, step_ns;
-    uint64_t view_bytes; /* of all contexts; the engine counts them as heap */
+    uint64_t view_bytes;    /* of all contexts; the engine counts them as heap */
     uint64_t settled_bytes; /* heap after the last collection */
     uint32_t context_count, calls_since_look;
     enum stop stop;
@@ -65,8 +65,7 @@ extern const char jsc_kv_source[];
 extern const size_t jsc_kv_source_bytes;
 
 /* Write the words; returns CODE. */
-int jsc_fail(char *error, int code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+int jsc_fail(char *error, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* SIZE_BYTES to work in until the next call of this; NULL without memory. */
 uint8_t *jsc_scratch(struct jsc *engine, size_t size_bytes);

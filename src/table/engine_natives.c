@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * engine_natives.c - the calls that kv.js makes out of the engine: changes, scans, text, and the
- * registration of functions. Only kv.js has them, and it hands in what it made itself: primitives, and
- * views that are its own; still every argument is looked at.
+ * registration of functions. Only kv.js has them, and it hands in what it made itself: primitives,
+ * and views that are its own; still every argument is looked at.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -32,7 +32,9 @@ static uint32_t
 decode(const uint8_t *bytes, size_t length, size_t *at)
 {
     uint32_t c = bytes[(*at)++];
-    unsigned more = c >= 0xf0 && c < 0xf5 ? 3 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xc2 && c < 0xe0;
+    unsigned more = c >= 0xf0 && c < 0xf5   ? 3
+                    : c >= 0xe0 && c < 0xf0 ? 2
+                                            : c >= 0xc2 && c < 0xe0;
     if (c < 0x80)
         return c;
     if (more == 0 || length - *at < more)
@@ -279,8 +281,8 @@ add_key(void *arg, struct table_engine_bytes key)
 {
     struct scan *scan = arg;
     JSObjectSetPropertyAtIndex(
-        scan->context, scan->keys, scan->count++, jsc_text(scan->context, key.bytes, key.length),
-        NULL);
+        scan->context, scan->keys, scan->count++,
+        jsc_text(scan->context, key.bytes, key.length), NULL);
 }
 
 NATIVE(native_scan)

@@ -605,6 +605,7 @@ function invoke(number, limit, keyCount) {
     else args[i - 3 - keyCount] = arguments[i];
   const callback = functions[number];
   const result = callback(keys, args);
+  if (typeof result === 'function') return null;
   if (result === null || (typeof result !== 'object' && typeof result !== 'bigint')) return result;
   if (out.length > 65536) out = new Bytes(512);
   return encode(result, limit);

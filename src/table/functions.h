@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * functions.h - a tenant's storage functions: libraries kept in its table, run by the engine, each
+ * call one transaction. The engine gets a context for the tenant at the first load or call, and
+ * another one after a library went or a call broke it; what functions keep in their own variables
+ * is then gone.
+ *
+ * Ownership:  a tenant owns its functions, the worker's caller the engine.
+ * Threads:    those of the worker.
+ * Errors:     handlers reply as Redis does.
+ */
+#ifndef DOR_TABLE_FUNCTIONS_H
+#define DOR_TABLE_FUNCTIONS_H
+
+#include "table/command.h"
+#include "table/engine.h"
+#include "table/library.h"
+
+struct table_function {
+    char *name, *description;
+    uint32_t flags, number;      /* the engine's */
+    struct table_function *next; /* of the library */
+    struct table_function *next_in_chain;
+};
+
+struct table_function_library {
+    char *name;
+    char engine[8];
+    uint32_t flags;
+    struct table_function *functions; /* the last registered first */
+    uint32_t function_count;
+    struct table_function_library *next; /* by name */
+};
+
+enum { TABLE_FUNCTION_CHAINS = 64 };
+
+/* What the engine was told of a set of libraries. */
+struct table_registry {
+    void *context;
+    struct table_function_library *libraries;
+    struct table_function *chains[TABLE_FUNCTION_CHAINS];
+    uint32_t library_count, function_count;
+};
+
+struct table_functions {
+    struct table_tenant *tenant;
+    struct table_engine *engine;
+    struct table_registry *registry; /* NULL = to be made from the table */
+    struct table_registry *filling;  /* whose library is being loaded */
+    struct table_function_library *loading;
+    bool began;    /* the running call has a transaction of its own */
+    bool changing; /* it changed something */
+    bool is_long;
+    uint64_t calls, stopped, failed;
+};
+
+/* The functions of CALL's tenant; their registry is there, its context may not be. */
+DOR_MUST_CHECK int table_functions_of(struct table_call *call, struct table_functions **ret);
+
+/* Only what is there: NULL when nothing was loaded or called yet. */
+struct table_functions *table_functions_have(struct table_tenant *tenant);
+
+/* Have the registry made anew at the next use. */
+void table_functions_forget(struct table_tenant *tenant);
+
+/*
+ * Check SOURCE, load it and put it into the table; DOR_E_EXISTS when it is there and REPLACE is not
+ * given. *RET_NAME is in SOURCE.
+ */
+DOR_MUST_CHECK int table_functions_add(
+    struct table_functions *functions, const uint8_t *source, size_t length, bool replace,
+    struct table_engine_bytes *ret_name);
+
+struct table_function *
+table_function_find(const struct table_registry *registry, const uint8_t *name, size_t length);
+struct table_function_library *table_function_library_find(
+    const struct table_registry *registry, const uint8_t *name, size_t length);
+
+/* Reply what a call came to. */
+void table_function_reply(struct table_reply *reply, const struct table_engine_result *result);
+
+/* Run FN(CONTEXT), which may make calls, inside the engine if it runs. */
+void
+table_functions_enter(struct table_engine *engine, void (*fn)(void *context), void *context);
+
+#endif
