@@ -301,12 +301,15 @@ send_output(struct table_client *client)
     worker->loop->ops->send(worker->loop, &client->stream);
 }
 
+/*
+ * What is to be done for CLIENT at the end of a turn. It counts as pending meanwhile, and for good
+ * when it is removed, so that nothing puts it into the list again.
+ */
 static void
 see_to(struct table_client *client)
 {
     struct table_loop *loop = client->worker->loop;
     struct table_stream *stream = &client->stream;
-    client->pending = false;
     if (!client->closed && stream->out.waiting_bytes != 0)
         send_output(client);
     bool sent = stream->out.waiting_bytes == 0;
@@ -318,8 +321,9 @@ see_to(struct table_client *client)
             loop->ops->remove(loop, stream);
         return;
     }
-    bool wants =
-        !client->stopped && !client->closing && !client->handing_back && !client->ready;
+    client->pending = false;
+    bool wants = !client->stopped && !client->held && !client->closing &&
+                 !client->handing_back && !client->ready;
     if (!wants && stream->reading)
         loop->ops->pause(loop, stream);
     else if (wants && !stream->reading)
