@@ -16,10 +16,13 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -143,6 +146,52 @@ static const int allowed_calls[] = {
     SCMP_SYS(exit_group),
 };
 
+/* ------------------------------------------------------------------ random numbers */
+
+/*
+ * The engine opens the system's random numbers where it starts and dies without them. A refused
+ * openat() comes here as a signal: for that one path it gets a copy of a descriptor that was opened
+ * before the filter, for all others the error.
+ */
+static int random_fd = -1;
+
+#if defined(__x86_64__)
+#define PATH_OF(context)        ((const char *)(context)->uc_mcontext.gregs[REG_RSI])
+#define SET_RESULT(context, to) ((context)->uc_mcontext.gregs[REG_RAX] = (to))
+#elif defined(__aarch64__)
+#define PATH_OF(context)        ((const char *)(context)->uc_mcontext.regs[1])
+#define SET_RESULT(context, to) ((context)->uc_mcontext.regs[0] = (uint64_t)(to))
+#endif
+
+static void
+on_refused_open(int number, siginfo_t *info, void *context)
+{
+    static const char path[] = "/dev/urandom";
+    ucontext_t *state = context;
+    int saved = errno;
+    long result = -EPERM;
+    (void)number;
+    if (info->si_syscall == SYS_openat && strcmp(PATH_OF(state), path) == 0) {
+        int fd = fcntl(random_fd, F_DUPFD_CLOEXEC, 0);
+        result = fd >= 0 ? fd : -errno;
+    }
+    errno = saved;
+    SET_RESULT(state, result);
+}
+
+static int
+prepare_random(void)
+{
+    struct sigaction action = {.sa_sigaction = on_refused_open, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    random_fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (random_fd < 0 || sigaction(SIGSYS, &action, NULL) != 0)
+        return dor_fail_errno(errno, "/dev/urandom");
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the filter */
+
 /* Calls whose argument number INDEX must, under MASK, be VALUE. */
 struct bounded_call {
     int call;
@@ -167,6 +216,7 @@ static const struct bounded_call bounded_calls[] = {
     {SCMP_SYS(fcntl), 1, INT, F_SETFL},
     {SCMP_SYS(fcntl), 1, INT, F_GETFD},
     {SCMP_SYS(fcntl), 1, INT, F_SETFD},
+    {SCMP_SYS(fcntl), 1, INT, F_DUPFD_CLOEXEC},
     {SCMP_SYS(ioctl), 1, INT, FIONBIO},
     {SCMP_SYS(ioctl), 1, INT, FIONREAD},
     {SCMP_SYS(sched_setscheduler), 0, INT, 0},
@@ -194,6 +244,8 @@ add_rules(scmp_filter_ctx filter)
         err = seccomp_rule_add(
             filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_MASKED_EQ, INT, 0),
             SCMP_A2(SCMP_CMP_EQ, 0));
+    if (err == 0)
+        err = seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(openat), 0);
     /* Its flags are in memory, where no filter sees them; the C library then takes clone. */
     if (err == 0)
         err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -203,6 +255,9 @@ add_rules(scmp_filter_ctx filter)
 int
 table_limits_filter_calls(void)
 {
+    int rc = prepare_random();
+    if (rc != 0)
+        return rc;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (filter == NULL)
         return dor_fail(DOR_E_NO_MEMORY, "no memory for the filter of system calls");

@@ -5,7 +5,7 @@
  *
  * The loop has a thread of its own, because the engine asks the C library where its thread's stack
  * ends, and that looks into a file if the thread is the process's first. The filter of system calls
- * comes when loop and engine are there, and before the first tenant.
+ * comes when the loop is there, and before the first tenant; the engine starts behind it.
  *
  * Numbers go to the status page a few times a second while anything happens: a turn of the loop
  * winds a timer up, which stops when no turn came between two of its ticks.
@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "table/control.h"
+#include "table/functions.h"
 #include "table/limits.h"
 #include "table/status.h"
 #include "table/worker_priv.h"
@@ -49,6 +50,7 @@ struct life {
     struct table_worker *worker;
     struct served *served;
     struct base_buf extra;
+    struct table_engine *engine;
     bool timer_runs;
     bool turned; /* since the last tick */
     bool ticked; /* in this turn */
@@ -100,6 +102,9 @@ tell_tenant(struct life *life, unsigned slot)
     table_status_put(&row->used_bytes, stat.used_bytes);
     table_status_put(&row->arena_bytes, stat.arena_bytes);
     table_status_put(&row->commands, served->tenant->commands);
+    const struct table_functions *functions = table_functions_have(served->tenant);
+    table_status_put(&row->calls, functions == NULL ? 0 : functions->calls);
+    table_status_put(&row->failed_calls, functions == NULL ? 0 : functions->stopped);
 }
 
 static void
@@ -326,6 +331,7 @@ serve(struct life *life)
         .hand_back = hand_back,
         .tick = turned,
         .context = life,
+        .engine = life->engine,
     };
     int rc = table_worker_new(&options, &life->worker);
     if (rc == 0)
@@ -386,9 +392,9 @@ begin(struct life *life, int status_fd)
 }
 
 int
-table_worker_main(int control, int status_fd, unsigned rows)
+table_worker_main(int control, int status_fd, unsigned rows, struct table_engine *engine)
 {
-    struct life life = {.control = control, .timer_fd = -1, .rows = rows};
+    struct life life = {.control = control, .timer_fd = -1, .rows = rows, .engine = engine};
     int rc = begin(&life, status_fd);
     close(status_fd);
     if (rc == 0)

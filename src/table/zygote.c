@@ -25,6 +25,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "table/control.h"
+#include "table/engine.h"
 
 enum { END_STEP_MS = 20, END_STEPS = 100 };
 
@@ -35,6 +36,7 @@ struct child {
 
 struct zygote {
     int control, signal_fd;
+    struct table_engine *engine; /* NULL = there is none */
     struct child *children;
     size_t count, cap;
     struct base_buf extra;
@@ -98,7 +100,7 @@ be_worker(struct zygote *zygote, int control, int status_fd, unsigned rows)
     close(zygote->signal_fd);
     prctl(PR_SET_NAME, "table-worker", 0, 0, 0);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    _exit(table_worker_main(control, status_fd, rows));
+    _exit(table_worker_main(control, status_fd, rows, zygote->engine));
 }
 
 /* A packet that does not fit now waits: the front takes it soon. */
@@ -172,6 +174,8 @@ prepare(struct zygote *zygote)
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGCHLD);
     prctl(PR_SET_NAME, "table-zygote", 0, 0, 0);
+    /* Where the engine would look for the time zone there is nothing to be opened. */
+    setenv("TZ", "UTC", 1);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -200,6 +204,9 @@ dor_table_zygote_main(void)
     struct zygote zygote = {.control = TABLE_ZYGOTE_CONTROL_FD, .signal_fd = -1};
     if (!is_control(zygote.control) || prepare(&zygote) != 0)
         return EXIT_FAILURE;
+    /* Mapped and relocated once for all workers; it starts in those that need it. */
+    if (table_engine_open(&zygote.engine) != 0)
+        dor_log(WARN, "table", "no_engine", "error=\"%s\"", dor_err_message());
     for (bool going = true; going;) {
         struct pollfd fds[] = {
             {.fd = zygote.control, .events = POLLIN},
@@ -212,6 +219,7 @@ dor_table_zygote_main(void)
             going = hear(&zygote);
     }
     end_children(&zygote);
+    table_engine_close(zygote.engine);
     base_free(zygote.children);
     base_buf_free(&zygote.extra);
     return EXIT_SUCCESS;

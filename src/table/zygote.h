@@ -12,10 +12,12 @@
 
 enum { TABLE_ZYGOTE_CONTROL_FD = 3 };
 
+struct table_engine;
+
 /*
  * The life of a worker: serve what comes over CONTROL until it is closed, and tell about it in the
- * status page of ROWS rows. Takes the descriptors over; returns an exit code.
+ * status page of ROWS rows. Takes the descriptors over; ENGINE may be NULL. Returns an exit code.
  */
-int table_worker_main(int control, int status_fd, unsigned rows);
+int table_worker_main(int control, int status_fd, unsigned rows, struct table_engine *engine);
 
 #endif

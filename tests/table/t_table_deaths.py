@@ -107,6 +107,33 @@ def test_reload(front, tenants):
     pathlib.Path(tenants).write_text(text)
 
 
+LIBRARY = """#!js name=lib
+redis.registerFunction("one", () => 1, {flags: ["no-writes"]});
+redis.registerFunction("loop", () => { for (;;); });
+"""
+
+
+def test_stuck(front):
+    """A worker that goes on after its time, here because it is stopped, is killed by the front."""
+    client = front.client("slow", "salt")
+    if str(client.ask("FUNCTION", "LOAD", LIBRARY)).startswith("ERR no engine"):
+        skip("there is no engine in this build", "stuck workers are killed")
+        return
+    client.ask("SET", "key", "1")
+    is_(client.ask("FCALL", "one", "0"), 1, "a function runs behind the filter")
+    ok(str(client.ask("FCALL", "loop", "0")).startswith("BUSY"), "one that loops is stopped by its worker")
+    worker = max(workers_of(front))
+    client.send(command("FCALL", "loop", "0"))
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGSTOP)
+    is_(front.client("alice", "apple").ask("PING"), "PONG", "while it is stuck, others are served")
+    ok(client.is_gone(), "a worker that goes on is killed")
+    ok("worker_stuck" in front.events(), "and the log says so")
+    again = connect(front, "slow", "salt")
+    is_(again.ask("GET", "key"), "1", "its table is intact")
+    is_(again.ask("FCALL", "one", "0"), 1, "and so are its functions")
+
+
 def test_front_dies(tenants):
     front = Front(tenants=tenants)
     client = front.client("alice", "apricot")
@@ -146,10 +173,12 @@ def test_sandbox(front):
 
 
 tenants = make_tenants("tenants.json", alice="apple", bob="berry", carl="cherry", dora="date")
+add_tenant(tenants, "slow", "salt", "call_ms=500")
 front = Front(tenants=tenants)
 test_sandbox(front)
 test_worker_dies(front)
 test_kills_in_writes(front)
+test_stuck(front)
 test_zygote_dies(front)
 test_reload(front, tenants)
 test_end(front)

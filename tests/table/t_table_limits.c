@@ -98,6 +98,9 @@ test_allowed(void)
     ok(memory >= 0 && ftruncate(memory, 8192) == 0 && fstat(memory, &status) == 0 &&
            fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0,
        "memory files");
+    int random = open("/dev/urandom", O_RDONLY);
+    char bytes[8];
+    ok(random >= 0 && read(random, bytes, sizeof bytes) == sizeof bytes, "random numbers");
     ok(epoll_create1(0) >= 0 && eventfd(0, 0) >= 0, "descriptors to wait with");
     ok(fcntl(memory, F_GETFL) >= 0, "flags of descriptors");
     ok(pthread_kill(pthread_self(), 0) == 0, "signals to one's own threads");
