@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "table/commands.h"
+#include "table/watch.h"
 #include "table/worker_priv.h"
 
 #define SCAN_BUCKETS_MAX (1u << 20)
@@ -149,6 +150,16 @@ options_allow(const struct expire_options *options, int64_t now_is_ms, int64_t w
            !(options->lt && has && when_ms >= now_is_ms);
 }
 
+int
+table_call_expire(
+    struct table_call *call, const struct table_key *key, const struct table_value *value,
+    int64_t expiry_ms, bool *ret_found)
+{
+    if (value->expiry_ms == expiry_ms && call->tenant->watch_count != 0)
+        table_watch_changed(call->tenant, key);
+    return table_expire(call->table, key, expiry_ms, ret_found);
+}
+
 static int
 expire(struct table_call *call, int64_t unit_ms, int64_t base_ms)
 {
@@ -175,7 +186,7 @@ expire(struct table_call *call, int64_t unit_ms, int64_t base_ms)
     if (when_ms <= table_now(call->table))
         found = table_remove(call->table, &key);
     else
-        rc = table_expire(call->table, &key, when_ms, &found);
+        rc = table_call_expire(call, &key, &value, when_ms, &found);
     if (rc == 0)
         table_reply_integer(call->reply, found);
     return rc;

@@ -314,7 +314,7 @@ table_cmd_getex(struct table_call *call)
     if (options.expiry_index == 0 && !(options.persist && value.expiry_ms != 0))
         return 0;
     bool found;
-    if (table_expire(call->table, &key, expiry_ms, &found) != 0)
+    if (table_call_expire(call, &key, &value, expiry_ms, &found) != 0)
         call->reply->failed =
             true; /* the reply is there already: its client must not believe it */
     return 0;
@@ -438,10 +438,6 @@ table_cmd_append(struct table_call *call)
     uint64_t offset = found ? old.length : 0;
     if (!check_length(call, offset + call->args[2].length))
         return 0;
-    if (found && call->args[2].length == 0) {
-        table_reply_integer(call->reply, old.length);
-        return 0;
-    }
     return rewrite(call, &key, found, &old, &call->args[2], offset);
 }
 

@@ -59,4 +59,12 @@ int table_call_help(struct table_call *call);
 bool table_call_expiry(
     struct table_call *call, uint32_t index, int64_t unit_ms, int64_t base_ms, int64_t *ret);
 
+/*
+ * table_expire() for KEY, which has VALUE: who watches the key learns of it also when nothing
+ * changes.
+ */
+DOR_MUST_CHECK int table_call_expire(
+    struct table_call *call, const struct table_key *key, const struct table_value *value,
+    int64_t expiry_ms, bool *ret_found);
+
 #endif

@@ -177,7 +177,8 @@ DOR_MUST_CHECK int table_flush(struct table *table, bool libraries);
 /*
  * Keys one bucket after the other: FN for each, until BUCKETS were seen or FN returns false.
  * CURSOR 0 begins; the result is the next cursor, 0 at the end. Keys that are there all the
- * time are met; some may be met twice. FN may remove the key it is given and change nothing else.
+ * time are met; some may be met twice; those whose time has come are removed. FN may remove the
+ * key it is given and change nothing else.
  */
 typedef bool
 table_scan_fn(void *context, const struct table_key *key, const struct table_value *value);

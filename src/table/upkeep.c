@@ -53,11 +53,16 @@ scan_bucket(
     for (uint32_t i = 0; i < count; i++) {
         struct table_record record;
         if (((refs[i] & REF_LIBRARY) != 0) != libraries ||
-            !table_record(table, refs[i], &record) || table_record_is_dead(table, &record))
+            !table_record(table, refs[i], &record))
             continue;
         char scratch[16];
         struct table_key key = table_record_key(table, &record, scratch);
         struct table_value value = table_record_value(&record, refs[i]);
+        if (table_record_is_dead(table, &record)) {
+            /* Looking for it removes it, so who has scanned all knows how many there are. */
+            (void)table_find(table, &key, false, &value);
+            continue;
+        }
         if (!fn(context, &key, &value))
             return false;
     }

@@ -129,6 +129,7 @@ COMMANDS = [
 ]
 WEIGHTS = [weight for weight, _ in COMMANDS]
 CLOCKED = {b"TTL": 1000, b"PTTL": 1, b"EXPIRETIME": 1000, b"PEXPIRETIME": 1}
+EXPIRING = (b"EXPIRE", b"PEXPIRE", b"EXPIREAT", b"PEXPIREAT")
 
 
 def command():
@@ -166,6 +167,8 @@ def alike(words, theirs, ours):
     name = name_of(words)
     if name in CLOCKED and theirs[0] == ours[0] == ":":
         return theirs[1] > 0 and abs(theirs[1] - ours[1]) * CLOCKED[name] <= CLOCK_SLACK_MS
+    if name in EXPIRING and theirs[0] == ours[0] == ":" and {word.upper() for word in words[3:]} & {"GT", "LT"}:
+        return True  # which of two times is later may be a matter of a millisecond
     if name == b"KEYS" and theirs[0] == ours[0] == "*":
         return sorted(theirs[1]) == sorted(ours[1])
     return False
