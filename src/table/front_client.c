@@ -174,9 +174,9 @@ front_client_accept(struct table_front *front, struct front_listener *listener)
 static void
 update_events(struct table_front *front, struct front_client *client)
 {
-    uint32_t events = client->out.size_bytes > 0         ? (uint32_t)EPOLLOUT
-                      : client->checking || client->dead ? 0U
-                                                         : (uint32_t)EPOLLIN;
+    uint32_t events = client->out.size_bytes > 0           ? (uint32_t)EPOLLOUT
+                      : client->checking || client->parked ? 0U
+                                                           : (uint32_t)EPOLLIN;
     if (client->dead || events == client->events)
         return;
     client->events = events;
@@ -224,14 +224,14 @@ hand_over(struct table_front *front, struct front_client *client)
         front_client_close(front, client);
         return;
     }
+    if (rc == DOR_E_BUSY) {
+        client->parked = front->any_parked = true;
+        return;
+    }
     dor_log(WARN, "table", "not_handed_over", "error=\"%s\"", dor_err_message());
     client->going = false;
     client->closing = true;
-    reply(
-        front, client,
-        rc == DOR_E_BUSY
-            ? "-TRYAGAIN the worker of this tenant is started again in a moment\r\n"
-            : "-ERR the worker of this tenant cannot be started\r\n");
+    reply(front, client, "-ERR the worker of this tenant cannot be started\r\n");
 }
 
 /* Whom a client is that says nothing about it: who it was, or the default tenant. */
@@ -530,7 +530,7 @@ static void
 process(struct table_front *front, struct front_client *client)
 {
     client->partial = false;
-    while (!client->dead && !client->checking) {
+    while (!client->dead && !client->checking && !client->parked) {
         if (!flush(front, client))
             break;
         if (client->closing)
@@ -598,7 +598,7 @@ front_client_event(struct table_front *front, struct front_client *client, uint3
 {
     if (client->dead)
         return;
-    if (client->checking || (events & EPOLLERR) != 0) {
+    if (client->checking || client->parked || (events & EPOLLERR) != 0) {
         if ((events & (EPOLLERR | EPOLLHUP)) != 0)
             front_client_close(front, client);
     } else if (client->out.size_bytes > 0) {
@@ -608,9 +608,27 @@ front_client_event(struct table_front *front, struct front_client *client, uint3
     }
 }
 
+/* Try again to hand over those whose worker could not be started. */
+static void
+try_parked(struct table_front *front)
+{
+    struct front_client *next = NULL;
+    if (!front->any_parked)
+        return;
+    front->any_parked = false;
+    for (struct front_client *client = front->clients; client != NULL; client = next) {
+        next = client->next;
+        if (!client->parked)
+            continue;
+        client->parked = false;
+        process(front, client);
+    }
+}
+
 void
 front_client_sweep(struct table_front *front)
 {
+    try_parked(front);
     while (front->clients != NULL && front->clients->deadline_ns <= front->now_ns) {
         struct front_client *client = front->clients;
         struct front_tenant *home = home_of(front, client);

@@ -134,6 +134,7 @@ struct front_client {
     struct front_tenant *tenant; /* who it is; NULL = nobody yet */
     bool checking;               /* its password is being checked */
     bool going;                  /* to its tenant's worker, when output is out */
+    bool parked;                 /* its worker cannot be started yet */
     bool closing;                /* when output is out */
     bool partial;                /* what is there is the begin of a command */
     bool dead;                   /* only an answer about its password is waited for */
@@ -167,6 +168,7 @@ struct table_front {
     struct front_client *clients, *last_client;
     struct front_client *ended_clients;
     unsigned client_count;
+    bool any_parked;
     uint64_t next_client_id;
     struct resp_args args;
 
