@@ -52,6 +52,11 @@ find_plugin(void)
 int
 table_engine_open(struct table_engine **ret)
 {
+    /*
+     * JavaScriptCore reads this when it is loaded: compiled code then looks whether it is to stop.
+     * Otherwise it is stopped by signals that take it apart, which is slower and at times fails.
+     */
+    (void)setenv("JSC_usePollingTraps", "1", 0);
     void *library = find_plugin();
     if (library == NULL)
         return dor_fail(

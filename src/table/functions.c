@@ -604,6 +604,7 @@ run(struct table_functions *functions, struct table_call *call,
     char error[TABLE_ENGINE_ERROR_BYTES];
     error[0] = '\0';
     functions->calls++;
+    call->worker->function_turn = call->worker->turn;
     table_status_call_begin(engine_call.limits.call_ns);
     int rc = functions->engine->class->call(
         functions->registry->context, &engine_call, &result, error);

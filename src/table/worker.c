@@ -28,6 +28,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "table/commands.h"
+#include "table/functions.h"
 #include "table/log.h"
 #include "table/watch.h"
 #include "table/worker_priv.h"
@@ -39,6 +40,7 @@
 #define STALL_SECONDS     60
 #define UPKEEP_MS         100
 #define UPKEEP_STEPS      256
+#define FUNCTION_TURNS    64 /* without a call, then the engine is left alone */
 
 /* ---- clients ---- */
 
@@ -403,13 +405,30 @@ wait_ms(const struct table_worker *worker)
     return since_ms < 0 || since_ms >= UPKEEP_MS ? 0 : (int)(UPKEEP_MS - since_ms);
 }
 
+struct loop_turn {
+    struct table_worker *worker;
+    int timeout_ms, rc;
+};
+
+static void
+turn_loop(void *context)
+{
+    struct loop_turn *turn = context;
+    turn->rc = turn->worker->loop->ops->turn(turn->worker->loop, turn->timeout_ms);
+}
+
 static int
 turn(struct table_worker *worker)
 {
-    int timeout_ms = wait_ms(worker);
+    struct loop_turn loop = {worker, wait_ms(worker), 0};
     worker->clock_is_set = false;
     worker->turn++;
-    int rc = worker->loop->ops->turn(worker->loop, timeout_ms);
+    /* Where functions are called many are: the engine is entered once for all of a turn. */
+    if (worker->turn - worker->function_turn < FUNCTION_TURNS)
+        table_functions_enter(worker->options.engine, turn_loop, &loop);
+    else
+        turn_loop(&loop);
+    int rc = loop.rc;
     if (rc != 0)
         return rc;
     if (!worker->clock_is_set) {
@@ -498,6 +517,7 @@ table_worker_new(const struct table_worker_options *options, struct table_worker
     if (worker->options.stall_seconds == 0)
         worker->options.stall_seconds = STALL_SECONDS;
     worker->next_client_id = 1;
+    worker->function_turn = -(uint64_t)FUNCTION_TURNS;
     table_command_init();
     worker->void_reply = (struct table_reply){.pool = &worker->pool, .protocol = 2};
     worker->now_ms = worker->started_ms = (int64_t)(base_clock_realtime_ns() / 1000000);

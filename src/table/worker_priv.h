@@ -22,9 +22,10 @@ struct table_worker {
     struct resp_args args;         /* of the requests that are being run */
     struct table_reply void_reply; /* for who wants no replies */
     struct table_client *pending, *ready, *held;
-    int64_t now_ms;    /* of this turn, since 1970 */
-    uint64_t turn;     /* its number */
-    bool clock_is_set; /* now_ms is of this turn */
+    int64_t now_ms;         /* of this turn, since 1970 */
+    uint64_t turn;          /* its number */
+    uint64_t function_turn; /* in which a function was last called */
+    bool clock_is_set;      /* now_ms is of this turn */
     uint64_t next_client_id;
     uint64_t client_count, connections, commands;
     uint64_t rejected;

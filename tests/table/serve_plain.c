@@ -24,6 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "table/engine.h"
 #include "table/worker.h"
 
 static struct table_worker *worker;
@@ -131,6 +132,8 @@ main(int argc, char **argv)
     int fd = at_path ? listen_at_path(argv[1])
                      : listen_at_port((unsigned)strtoul(argv[1], NULL, 10), &port);
     setup.memory_fd = memfd_create("table", MFD_CLOEXEC);
+    /* Without it there are no functions. */
+    (void)!table_engine_open(&options.engine);
     if (table_worker_new(&options, &worker) != 0 ||
         table_worker_add_tenant(worker, &setup) != 0 || table_worker_listen(worker, fd, 1) != 0)
         die("cannot start");
@@ -142,6 +145,7 @@ main(int argc, char **argv)
     if (table_worker_run(worker) != 0)
         die("serving failed");
     table_worker_free(worker);
+    table_engine_close(options.engine);
     if (at_path)
         unlink(argv[1]);
     return 0;
