@@ -305,8 +305,8 @@ jsc_follow_arena(struct jsc_context *context)
         context->global, context->base, view, keep, NULL, &exception);
     if (buffer == NULL || exception != NULL)
         return false;
-    JSValueRef args[] = {buffer};
-    JSObjectCallAsFunction(context->global, context->bind, NULL, 1, args, &exception);
+    JSValueRef args[] = {buffer, JSValueMakeNumber(context->global, (double)view)};
+    JSObjectCallAsFunction(context->global, context->bind, NULL, 2, args, &exception);
     context->engine->view_bytes += view - context->view_bytes;
     context->view_bytes = view;
     return exception == NULL;

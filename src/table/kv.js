@@ -5,7 +5,8 @@
 //
 // Invariants:
 // 1. No view, buffer or constructor of a view leaves this closure, also not as `this` of a getter, a species or
-//    an argument: every index is a number before it meets a view, and nothing here calls what a tenant can
+//    an argument: every index is a number before it meets a view, no property of one is read (their length
+//    is a getter that can be replaced), and nothing here calls what a tenant can
 //    replace. What is needed of the built-ins is taken before any tenant's code runs.
 // 2. Arguments are made numbers first and views read after, because that may run a tenant's valueOf().
 // 3. All words are taken as signed: comparing and masking them stays in 32-bit integers.
@@ -33,10 +34,11 @@ Object.defineProperty(String.prototype, 'charCodeAt', { writable: false, configu
 const NUMBER = 0x80000000 | 0, LIBRARY = 0x40000000, EXPIRES = 0x20000000, UNIT = 0x1fffffff;
 const VALUE = 0x3fffffff;
 
-let arena = null, I = new Ints(0), F = new Floats(0), D = new Doubles(0), B = new Bytes(0);
+let arena = null, arenaBytes = 0, I = new Ints(0), F = new Floats(0), D = new Doubles(0), B = new Bytes(0);
 
-function bind(buffer) {
+function bind(buffer, bytes) {
   arena = buffer;
+  arenaBytes = bytes;
   I = new Ints(buffer);
   F = new Floats(buffer);
   D = new Doubles(buffer);
@@ -86,12 +88,13 @@ function findNumber(number) {
 
 // A key that is no number lies here while it is looked for, as words and as bytes.
 let keyWords = new Ints(256), key = new Bytes(1024);
-let keyLength = 0;
+let keyCap = 1024, keyLength = 0;
 
 // Keys that long are rare; the space for them is not given back.
 function growKey() {
   keyWords = new Ints(0x4000);
   key = new Bytes(0x10000);
+  keyCap = 0x10000;
 }
 
 function mix(word) {
@@ -257,9 +260,9 @@ function findText(text) {
 
 function findLong(text) {
   if (text.length > 0xff00) return 0;
-  if (text.length * 3 > key.length) {
+  if (text.length * 3 > keyCap) {
     growKey();
-    if (text.length * 3 > key.length) {
+    if (text.length * 3 > keyCap) {
       const whole = new Bytes(text.length * 3);
       return findBytes(whole, 0, encodeText(text, whole, 0));
     }
@@ -270,7 +273,7 @@ function findLong(text) {
 
 function findBytes(bytes, at, length) {
   if (length > 0xff00) return 0;
-  if (length > key.length) growKey();
+  if (length > keyCap) growKey();
   for (let i = 0; i < length; i++) key[i] = bytes[at + i];
   packKey(length);
   return findPacked();
@@ -296,7 +299,7 @@ function find(name) {
   if (typeof name === 'string') return findText(name);
   const view = ownView(name);
   if (view === null) throw new WrongType('a key is a number, a string or bytes');
-  return findBytes(view, 0, view.length);
+  return findBytes(view, 0, apply(bytesOf, view, []));
 }
 
 // ---- values ----
@@ -385,7 +388,7 @@ const kv = {
     if (whole) to = bytes;
     if (from < 0 || to > bytes || from > to) outside();
     const at = (handle + 2 + ((length >>> 29) & 2)) * 4 + from, count = to - from;
-    if (at + count > B.length) outside();
+    if (at + count > arenaBytes) outside();
     const copy = new Bytes(count);
     if (count <= 64)
       for (let i = 0; i < count; i++) copy[i] = B[at + i];
@@ -491,17 +494,18 @@ const redis = freeze({
 // ---- results ----
 
 // Trees of values as engine.h has them, behind four bytes for the whole length.
-let out = new Bytes(512), outLimit = 0;
+let out = new Bytes(512), outCap = 512, outLimit = 0;
 const double = new Doubles(1), doubleBytes = new Bytes(double.buffer);
 
 function room(at, more) {
-  if (at + more <= out.length) return;
+  if (at + more <= outCap) return;
   if (at + more > outLimit + 16) throw new OutOfRange('the reply is longer than its limit of ' + outLimit + ' bytes');
-  let size = out.length;
+  let size = outCap;
   while (size < at + more) size *= 2;
   const grown = new Bytes(size);
   apply(setBytes, grown, [out]);
   out = grown;
+  outCap = size;
 }
 
 function putHead(at, tag, count) {
@@ -534,7 +538,7 @@ function utf8Length(text) {
 function putObject(at, value, depth) {
   const view = ownView(value);
   if (view !== null) {
-    const count = view.length;
+    const count = apply(bytesOf, view, []);
     room(at, 5 + count);
     apply(setBytes, out, [view, at + 5]);
     return putHead(at, 115, count) + count;
@@ -607,7 +611,10 @@ function invoke(number, limit, keyCount) {
   const result = callback(keys, args);
   if (typeof result === 'function') return null;
   if (result === null || (typeof result !== 'object' && typeof result !== 'bigint')) return result;
-  if (out.length > 65536) out = new Bytes(512);
+  if (outCap > 65536) {
+    out = new Bytes(512);
+    outCap = 512;
+  }
   return encode(result, limit);
 }
 
