@@ -28,6 +28,8 @@ enum { DOR_TABLE_LISTEN_MAX = 16 };
 /* The argument by which a program is the helper that workers are forked from. */
 #define DOR_TABLE_ZYGOTE_WORD "--table-zygote"
 
+struct dor_table_keeper; /* see below */
+
 /* Zero and NULL: the defaults. */
 struct dor_table {
     /*
@@ -35,11 +37,12 @@ struct dor_table {
      */
     const char *listen[DOR_TABLE_LISTEN_MAX];
     size_t listen_count;
-    const char *tenants_path; /* NULL = no tenant but "default", who needs no password */
-    const char *directory;    /* for logs; NULL = none can be kept */
-    const char *program;      /* calls dor_table_zygote_main(); NULL = this one */
-    unsigned socket_mode;     /* permissions of Unix sockets; 0 = 0600 */
-    unsigned connections_max; /* at a time, of all tenants; 0 = 16384 */
+    const char *tenants_path;        /* NULL = no tenant but "default", who needs no password */
+    const char *directory;           /* for logs; NULL = no table is kept */
+    struct dor_table_keeper *keeper; /* of snapshots; NULL = there are none */
+    const char *program;             /* calls dor_table_zygote_main(); NULL = this one */
+    unsigned socket_mode;            /* permissions of Unix sockets; 0 = 0600 */
+    unsigned connections_max;        /* at a time, of all tenants; 0 = 16384 */
     /* Called once it listens; may be NULL. */
     void (*ready)(void *context, const char *const *addresses, size_t count);
     void *ready_context;
@@ -64,7 +67,6 @@ DOR_PUBLIC int dor_table_zygote_main(void);
  * missing. Any number of tenants keep theirs there, beside whatever else is in it. To be closed
  * after the front has ended; NULL is fine.
  */
-struct dor_table_keeper;
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_table_keeper_open(const char *directory, struct dor_table_keeper **ret);
 DOR_PUBLIC void dor_table_keeper_close(struct dor_table_keeper *keeper);

@@ -7,7 +7,14 @@
  *     word       from    to      id       descriptors         extra
  *     SPAWN      front   zygote  worker   control, status     -
  *     SPAWNED    zygote  front   worker   its pidfd, if any   -
- *     TENANT     front   worker  tenant   arena, log if any   -
+ *     TENANT     front   worker  tenant   arena, and if it is kept its log; if its pages are
+ *                                         still to come, a socket and a device for that (fill.h)
+ *     SERVED     worker  front   tenant   -                   -: its log is replayed
+ *     FILLED     worker  front   tenant   -                   -: all its pages are there
+ *     SAVE       worker  front   tenant   -                   -: a snapshot is wanted
+ *     MARK       front   worker  tenant   next log, mark      -
+ *     MARKED     worker  front   tenant   -                   why not, if it is not
+ *     SAVED      front   worker  tenant   -                   -: the mark can end
  *     CHANGE     front   worker  tenant   -                   -
  *     REMOVE     front   worker  tenant   -                   -
  *     REFUSED    worker  front   tenant   -                   why it cannot be served
@@ -42,10 +49,16 @@ enum table_word {
     TABLE_WORD_ADOPT,
     TABLE_WORD_HAND_BACK,
     TABLE_WORD_BYE,
+    TABLE_WORD_SERVED,
+    TABLE_WORD_FILLED,
+    TABLE_WORD_SAVE,
+    TABLE_WORD_MARK,
+    TABLE_WORD_MARKED,
+    TABLE_WORD_SAVED,
 };
 
 enum {
-    TABLE_CONTROL_FDS = 2,
+    TABLE_CONTROL_FDS = 4,
     TABLE_CONTROL_INLINE = 32 << 10,
     TABLE_CONTROL_INPUT_MAX = 1 << 20,
     TABLE_CONTROL_NAME_BYTES = 65,
@@ -63,12 +76,21 @@ struct table_control_tenant {
     uint8_t is_new; /* its arena is empty */
     uint8_t recover;
     uint8_t policy; /* enum table_policy */
-    uint8_t log;    /* enum table_log_when */
+    uint8_t log;    /* enum table_log_when; not off: its descriptor is there */
+    uint8_t fills;  /* the socket and the device too */
     uint32_t slot;  /* in the status page */
     uint32_t calls_max;
     uint64_t limit_bytes;
     uint64_t heap_bytes;
     uint64_t call_ms;
+    uint64_t saved_ms; /* when its last snapshot was, since 1970; 0 = there is none */
+};
+
+/* MARK, MARKED, SAVED */
+struct table_control_snapshot {
+    uint64_t log_number;
+    uint64_t saved_ms; /* of SAVED: when it was */
+    uint8_t failed;    /* of MARKED and SAVED */
 };
 
 /* ADOPT, HAND_BACK */
@@ -90,6 +112,7 @@ struct table_message {
         struct table_control_worker worker;
         struct table_control_tenant tenant;
         struct table_control_client client;
+        struct table_control_snapshot snapshot;
     };
     uint32_t extra_bytes;
 };

@@ -199,7 +199,11 @@ copy_settings(struct table_front *front, const struct dor_table *how)
     front->program = strdup(how->program == NULL ? "/proc/self/exe" : how->program);
     if (how->tenants_path != NULL)
         front->tenants_path = strdup(how->tenants_path);
-    if (front->program == NULL || (how->tenants_path != NULL && front->tenants_path == NULL))
+    if (how->directory != NULL)
+        front->directory = strdup(how->directory);
+    front->keeper = how->keeper;
+    if (front->program == NULL || (how->tenants_path != NULL && front->tenants_path == NULL) ||
+        (how->directory != NULL && front->directory == NULL))
         return dor_fail(DOR_E_NO_MEMORY, "no memory for the front");
     if (how->listen_count == 0 || how->listen_count > DOR_TABLE_LISTEN_MAX)
         return dor_fail(
@@ -283,6 +287,7 @@ table_front_close(struct table_front *front)
     base_close_fd(&front->epoll_fd);
     base_close_fd(&front->event_fd);
     free(front->tenants_path);
+    free(front->directory);
     free(front->program);
     base_mutex_fini(&front->mutex);
     base_free(front);
@@ -385,6 +390,7 @@ static void
 look_around(struct table_front *front)
 {
     front_supervise(front);
+    front_kept_round(front);
     front_client_sweep(front);
     front_zygote_keep(front);
     accept_or_not(front, true);

@@ -18,6 +18,7 @@
 #include "table/auth.h"
 #include "table/control.h"
 #include "table/front.h"
+#include "table/kept.h"
 #include "table/resp.h"
 #include "table/status.h"
 #include "table/tenants.h"
@@ -64,10 +65,12 @@ struct front_tenant {
     struct table_tenant_config config;
     uint32_t id;
     int arena_fd;
-    bool is_new;                 /* nobody has made a table in it */
-    bool recover;                /* a process died with it */
-    bool listed;                 /* while the file is read again: it is still there */
-    struct front_worker *worker; /* where it is served; NULL before its first connection */
+    struct table_kept *kept;      /* NULL = it is in memory alone */
+    int fill_socket, fill_device; /* for its worker; -1 = all pages are there */
+    bool is_new;                  /* nobody has made a table in it */
+    bool recover;                 /* a process died with it */
+    bool listed;                  /* while the file is read again: it is still there */
+    struct front_worker *worker;  /* where it is served; NULL before its first connection */
     unsigned slot;
     bool sent; /* the worker's process has been told of it */
 };
@@ -157,6 +160,8 @@ struct table_front {
     bool accepting;
     struct table_auth *auth;
     char *tenants_path, *program;
+    char *directory; /* where tables are kept; NULL = they are not */
+    struct dor_table_keeper *keeper;
     unsigned connections_max;
 
     struct front_tenant **by_name;
@@ -253,6 +258,28 @@ void front_workers_sweep(struct table_front *front);
 void front_workers_free(struct table_front *front);
 uint64_t front_workers_connections(const struct table_front *front);
 void front_worker_kill(struct front_worker *worker);
+
+/* Tell WORKER; descriptors stay the caller's. */
+DOR_MUST_CHECK int front_worker_say(
+    struct front_worker *worker, const struct table_message *message, const void *extra,
+    const int *fds, size_t fd_count);
+
+/* ---- front_kept.c ---- */
+
+/*
+ * Put what is kept of TENANT into its new arena, if it is to be kept. DOR_E_CORRUPT, DOR_E_BUSY as
+ * in kept.h.
+ */
+DOR_MUST_CHECK int front_kept_open(struct table_front *front, struct front_tenant *tenant);
+void front_kept_close(struct front_tenant *tenant);
+/* Its worker is dead, and what it knew of the arena is noted; throws away what is not whole. */
+void front_kept_worker_died(struct front_tenant *tenant);
+/* What a worker says about a tenant's snapshot or pages. */
+void front_kept_hear(
+    struct front_tenant *tenant, const struct table_message *message,
+    const struct base_buf *extra);
+/* End snapshots that are done, and begin those that are wanted. */
+void front_kept_round(struct table_front *front);
 
 /* ---- front_supervise.c ---- */
 

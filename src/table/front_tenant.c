@@ -59,7 +59,12 @@ front_tenant_message(const struct front_tenant *tenant, struct table_message *re
     ret->tenant.is_new = tenant->is_new;
     ret->tenant.recover = tenant->recover;
     ret->tenant.policy = (uint8_t)options->policy;
-    ret->tenant.log = (uint8_t)options->log;
+    ret->tenant.log = (uint8_t)(tenant->kept != NULL ? options->log : TABLE_LOG_OFF);
+    ret->tenant.fills = tenant->fill_socket >= 0;
+    struct table_kept_stat stat = {0};
+    if (tenant->kept != NULL)
+        table_kept_stat(tenant->kept, &stat);
+    ret->tenant.saved_ms = stat.snapshot_ns / 1000000;
     ret->tenant.slot = tenant->slot;
     ret->tenant.calls_max = (uint32_t)options->calls;
     ret->tenant.limit_bytes = options->limit;
@@ -84,6 +89,8 @@ add(struct table_front *front, size_t at, const struct table_tenant_config *conf
         .config = *config,
         .id = ++front->next_tenant_id,
         .arena_fd = -1,
+        .fill_socket = -1,
+        .fill_device = -1,
         .is_new = true,
         .listed = true,
     };
@@ -117,6 +124,7 @@ free_tenant(struct table_front *front, struct front_tenant *tenant)
     for (struct front_client *client = front->clients; client != NULL; client = client->next)
         if (client->tenant == tenant)
             front_client_close(front, client);
+    front_kept_close(tenant);
     base_close_fd(&tenant->arena_fd);
     explicit_bzero(tenant, sizeof *tenant);
     base_free(tenant);
@@ -166,6 +174,7 @@ void
 front_tenants_free(struct table_front *front)
 {
     for (size_t i = 0; i < front->tenant_count; i++) {
+        front_kept_close(front->by_name[i]);
         base_close_fd(&front->by_name[i]->arena_fd);
         explicit_bzero(front->by_name[i], sizeof *front->by_name[i]);
         base_free(front->by_name[i]);

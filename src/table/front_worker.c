@@ -72,9 +72,9 @@ enqueue(
                                    &worker->control_source);
 }
 
-/* Descriptors stay the caller's. */
-static int
-say(struct front_worker *worker, const struct table_message *message, const void *extra,
+int
+front_worker_say(
+    struct front_worker *worker, const struct table_message *message, const void *extra,
     const int *fds, size_t fd_count)
 {
     if (!worker->running)
@@ -158,6 +158,7 @@ end_process(struct table_front *front, struct front_worker *worker)
                     table_status_get(&table_status_row(worker->status, slot)->arena_bytes) > 0;
         tenant->is_new = !made && ftruncate(tenant->arena_fd, 0) == 0;
         tenant->recover = !tenant->is_new;
+        front_kept_worker_died(tenant);
         if (tenant->config.options.isolation !=
                 (worker->shared ? TABLE_ISOLATION_SHARED : TABLE_ISOLATION_PROCESS) ||
             strcmp(tenant->config.domain, worker->domain) != 0)
@@ -282,12 +283,17 @@ front_worker_forget(struct front_worker *worker, struct front_tenant *tenant)
 }
 
 static int
-make_arena(struct front_tenant *tenant)
+make_arena(struct table_front *front, struct front_tenant *tenant)
 {
     if (tenant->arena_fd >= 0)
         return 0;
     tenant->arena_fd = memfd_create("dormouse-table", MFD_CLOEXEC);
-    return tenant->arena_fd >= 0 ? 0 : dor_fail_errno(errno, "cannot make a memory file");
+    if (tenant->arena_fd < 0)
+        return dor_fail_errno(errno, "cannot make a memory file");
+    int rc = front_kept_open(front, tenant);
+    if (rc != 0)
+        base_close_fd(&tenant->arena_fd);
+    return rc;
 }
 
 static int
@@ -298,8 +304,20 @@ send_tenant(struct front_tenant *tenant)
         return 0;
     front_tenant_message(tenant, &message);
     message.word = TABLE_WORD_TENANT;
-    int rc = say(tenant->worker, &message, NULL, &tenant->arena_fd, 1);
+    int fds[TABLE_CONTROL_FDS] = {tenant->arena_fd};
+    size_t fd_count = 1;
+    if (message.tenant.log != TABLE_LOG_OFF)
+        fds[fd_count++] = table_kept_log_fd(tenant->kept);
+    if (message.tenant.fills) {
+        fds[fd_count++] = tenant->fill_socket;
+        fds[fd_count++] = tenant->fill_device;
+    }
+    int rc = front_worker_say(tenant->worker, &message, NULL, fds, fd_count);
     tenant->sent = rc == 0;
+    if (rc == 0) {
+        base_close_fd(&tenant->fill_socket);
+        base_close_fd(&tenant->fill_device);
+    }
     return rc;
 }
 
@@ -314,7 +332,7 @@ has_ended(const struct front_worker *worker)
 int
 front_worker_serve(struct table_front *front, struct front_tenant *tenant)
 {
-    int rc = make_arena(tenant);
+    int rc = make_arena(front, tenant);
     if (rc == 0)
         rc = find_worker(front, tenant);
     if (rc != 0)
@@ -363,7 +381,7 @@ send_client(
     if (rc != 0)
         return rc;
     const int fds[] = {client->fd, file};
-    return say(tenant->worker, &message, input, fds, file >= 0 ? 2 : 1);
+    return front_worker_say(tenant->worker, &message, input, fds, file >= 0 ? 2 : 1);
 }
 
 int
@@ -389,7 +407,7 @@ front_worker_tell_change(struct front_tenant *tenant)
         return;
     front_tenant_message(tenant, &message);
     message.word = TABLE_WORD_CHANGE;
-    if (say(tenant->worker, &message, NULL, NULL, 0) != 0)
+    if (front_worker_say(tenant->worker, &message, NULL, NULL, 0) != 0)
         dor_log(WARN, "table", "not_changed", "tenant=%s", tenant->config.name);
 }
 
@@ -400,14 +418,14 @@ front_worker_tell_remove(struct front_tenant *tenant)
     if (worker == NULL)
         return;
     struct table_message message = {.word = TABLE_WORD_REMOVE, .id = tenant->id};
-    if (tenant->sent && say(worker, &message, NULL, NULL, 0) != 0)
+    if (tenant->sent && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
         dor_log(WARN, "table", "not_removed", "tenant=%s", tenant->config.name);
     front_worker_forget(worker, tenant);
     if (worker->used_rows > 0)
         return;
     worker->retired = true;
     message = (struct table_message){.word = TABLE_WORD_BYE};
-    if (worker->running && say(worker, &message, NULL, NULL, 0) != 0)
+    if (worker->running && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
         front_worker_kill(worker);
 }
 
@@ -425,6 +443,16 @@ refused(struct table_front *front, const struct front_worker *worker, uint32_t i
             (int)front->extra.size_bytes, (const char *)front->extra.data);
 }
 
+static void
+hear_of_kept(
+    struct table_front *front, const struct front_worker *worker,
+    const struct table_message *message)
+{
+    struct front_tenant *tenant = front_tenant_by_id(front, message->id);
+    if (tenant != NULL && tenant->worker == worker && tenant->sent)
+        front_kept_hear(tenant, message, &front->extra);
+}
+
 /* False when nothing more can be heard. */
 static bool
 hear(struct table_front *front, struct front_worker *worker)
@@ -436,6 +464,8 @@ hear(struct table_front *front, struct front_worker *worker)
         front_client_take_back(front, worker, &message, fds);
     else if (rc == 0 && message.word == TABLE_WORD_REFUSED)
         refused(front, worker, message.id);
+    else if (rc == 0)
+        hear_of_kept(front, worker, &message);
     for (unsigned i = 0; i < TABLE_CONTROL_FDS; i++)
         base_close_fd(&fds[i]);
     if (rc == DOR_E_IO)
@@ -504,7 +534,7 @@ front_workers_say_bye(struct table_front *front)
 {
     const struct table_message message = {.word = TABLE_WORD_BYE};
     for (struct front_worker *worker = front->workers; worker != NULL; worker = worker->next)
-        if (worker->running && say(worker, &message, NULL, NULL, 0) != 0)
+        if (worker->running && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
             front_worker_kill(worker);
 }
 

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sched.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -27,6 +28,11 @@
 
 #include "base/err.h"
 #include "base/size.h"
+
+/* Since Linux 6.1, newer than the headers that this is built with. */
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
 
 enum { NOBODY = 65534, NICE_RANGE = 20 };
 
@@ -219,6 +225,10 @@ static const struct bounded_call bounded_calls[] = {
     {SCMP_SYS(fcntl), 1, INT, F_DUPFD_CLOEXEC},
     {SCMP_SYS(ioctl), 1, INT, FIONBIO},
     {SCMP_SYS(ioctl), 1, INT, FIONREAD},
+    /* pages that come when they are needed, by a device that the front has opened */
+    {SCMP_SYS(ioctl), 1, INT, USERFAULTFD_IOC_NEW},
+    {SCMP_SYS(ioctl), 1, INT, UFFDIO_API},
+    {SCMP_SYS(ioctl), 1, INT, UFFDIO_REGISTER},
     {SCMP_SYS(sched_setscheduler), 0, INT, 0},
     {SCMP_SYS(sched_setattr), 0, INT, 0},
 };

@@ -262,14 +262,14 @@ table_log_replay(
     }
     if (rc == 0)
         rc = base_file_sync(log->sync.fd, log_name);
+    if (rc == 0 && log->syncer != NULL)
+        rc = table_sync_add(log->syncer, &log->sync);
     if (rc == 0) {
         log->number = reader.header.number;
         log->key = reader.header.key;
         go_on_at(log, reader.offset, reader.sequence);
         log->replaying = false;
         log->table = table;
-        if (log->syncer != NULL)
-            table_sync_add(log->syncer, &log->sync);
         if (ret != NULL)
             *ret = replayed;
     }
@@ -625,9 +625,7 @@ table_log_rotate(struct table_log *log, int fd, uint64_t number)
     log->key = base_le64_get(bytes + 24);
     go_on_at(log, sizeof bytes, log->next_sequence);
     log->fill.pending = false;
-    if (log->syncer != NULL)
-        table_sync_add(log->syncer, &log->sync);
-    return 0;
+    return log->syncer != NULL ? table_sync_add(log->syncer, &log->sync) : 0;
 }
 
 void

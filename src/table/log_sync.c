@@ -18,12 +18,12 @@
 #define SECOND_NS UINT64_C(1000000000)
 
 struct table_syncer {
-    struct base_thread thread;
+    struct base_thread thread; /* from the first log on */
     int event;
     struct base_mutex lock; /* of what follows */
     struct base_condition changed;
     struct table_sync *first;
-    bool wanted, stops;
+    bool runs, stops;
 };
 
 int
@@ -115,14 +115,6 @@ table_syncer_new(struct table_syncer **ret)
     }
     base_mutex_init(&syncer->lock);
     base_condition_init(&syncer->changed);
-    int rc = base_thread_start(&syncer->thread, "table-syncer", run, syncer);
-    if (rc != 0) {
-        base_mutex_fini(&syncer->lock);
-        base_condition_fini(&syncer->changed);
-        close(syncer->event);
-        base_free(syncer);
-        return rc;
-    }
     *ret = syncer;
     return 0;
 }
@@ -136,7 +128,8 @@ table_syncer_free(struct table_syncer *syncer)
     syncer->stops = true;
     base_mutex_unlock(&syncer->lock);
     base_condition_wake_all(&syncer->changed);
-    base_thread_join(&syncer->thread);
+    if (syncer->runs)
+        base_thread_join(&syncer->thread);
     base_mutex_fini(&syncer->lock);
     base_condition_fini(&syncer->changed);
     close(syncer->event);
@@ -156,13 +149,20 @@ table_syncer_clear(struct table_syncer *syncer)
     (void)!read(syncer->event, &count, sizeof count); /* nothing there is fine */
 }
 
-void
+int
 table_sync_add(struct table_syncer *syncer, struct table_sync *sync)
 {
+    if (!syncer->runs) {
+        int rc = base_thread_start(&syncer->thread, "table-syncer", run, syncer);
+        if (rc != 0)
+            return rc;
+        syncer->runs = true;
+    }
     base_mutex_lock(&syncer->lock);
     sync->next = syncer->first;
     syncer->first = sync;
     base_mutex_unlock(&syncer->lock);
+    return 0;
 }
 
 void

@@ -30,7 +30,8 @@ struct table_sync {
 /* Wait for the disk here and now; DOR_E_IO. */
 DOR_MUST_CHECK int table_sync_now(struct table_sync *sync);
 
-void table_sync_add(struct table_syncer *syncer, struct table_sync *sync);
+/* The first one starts the thread, which may fail. */
+DOR_MUST_CHECK int table_sync_add(struct table_syncer *syncer, struct table_sync *sync);
 /* The thread does not look at it any more when this returns. */
 void table_sync_remove(struct table_syncer *syncer, struct table_sync *sync);
 void table_sync_want(struct table_syncer *syncer, struct table_sync *sync);

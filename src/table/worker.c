@@ -623,6 +623,8 @@ table_worker_add_tenant(struct table_worker *worker, const struct table_tenant_s
         .policy = setup->policy,
         .changed = on_changed,
         .context = tenant,
+        .mapped = setup->mapped,
+        .mapped_context = setup->mapped_context,
     };
     int fd = base_take_fd(&memory_fd);
     int rc = setup->create ? table_create(fd, &options, &tenant->table)

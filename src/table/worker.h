@@ -79,6 +79,8 @@ struct table_tenant_setup {
     enum table_policy policy;
     struct table_function_limits functions;
     struct table_log *log; /* NULL = none, or later; borrowed */
+    table_mapped_fn *mapped; /* its pages are still to come; usually NULL */
+    void *mapped_context;
 };
 
 DOR_MUST_CHECK int

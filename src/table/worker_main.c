@@ -27,6 +27,7 @@
 #include "table/functions.h"
 #include "table/limits.h"
 #include "table/status.h"
+#include "table/worker_kept.h"
 #include "table/worker_priv.h"
 #include "table/zygote.h"
 
@@ -48,6 +49,7 @@ struct life {
     unsigned rows;
     struct table_status *status;
     struct table_worker *worker;
+    struct worker_kept *kept;
     struct served *served;
     struct base_buf extra;
     struct table_engine *engine;
@@ -115,6 +117,7 @@ tell(struct life *life)
     table_status_put(&life->status->connections, stat.clients);
     for (unsigned slot = 0; slot < life->rows; slot++)
         tell_tenant(life, slot);
+    worker_kept_look(life->kept);
 }
 
 static bool
@@ -156,13 +159,14 @@ limits_of(const struct table_control_tenant *tenant)
 }
 
 static void
-take_tenant(struct life *life, const struct table_message *message, int *memory_fd)
+take_tenant(
+    struct life *life, const struct table_message *message, int fds[static TABLE_CONTROL_FDS])
 {
     const struct table_control_tenant *tenant = &message->tenant;
-    const struct table_tenant_setup setup = {
+    struct table_tenant_setup setup = {
         .id = message->id,
         .name = tenant->name,
-        .memory_fd = base_take_fd(memory_fd),
+        .memory_fd = base_take_fd(&fds[0]),
         .create = tenant->is_new != 0,
         .recover = tenant->recover != 0,
         .limit_bytes = tenant->limit_bytes,
@@ -170,7 +174,7 @@ take_tenant(struct life *life, const struct table_message *message, int *memory_
         .functions = limits_of(tenant),
     };
     int rc = tenant->slot < life->rows
-                 ? table_worker_add_tenant(life->worker, &setup)
+                 ? worker_kept_add(life->kept, message, &setup, fds)
                  : dor_fail(DOR_E_CORRUPT, "there is no slot %u", tenant->slot);
     if (rc != 0) {
         refuse(life, message->id);
@@ -208,6 +212,7 @@ remove_tenant(struct life *life, uint32_t id)
             forget(life, slot);
     if (table_worker_remove_tenant(life->worker, id) != 0)
         dor_log(WARN, "table", "not_removed", "tenant=%u error=\"%s\"", id, dor_err_message());
+    worker_kept_remove(life->kept, id);
 }
 
 static void
@@ -236,7 +241,7 @@ obey(struct life *life, const struct table_message *message, int fds[static TABL
 {
     switch (message->word) {
     case TABLE_WORD_TENANT:
-        take_tenant(life, message, &fds[0]);
+        take_tenant(life, message, fds);
         break;
     case TABLE_WORD_CHANGE:
         change_tenant(life, message);
@@ -246,6 +251,12 @@ obey(struct life *life, const struct table_message *message, int fds[static TABL
         break;
     case TABLE_WORD_ADOPT:
         adopt(life, message, fds);
+        break;
+    case TABLE_WORD_MARK:
+        worker_kept_mark(life->kept, message, fds);
+        break;
+    case TABLE_WORD_SAVED:
+        worker_kept_saved(life->kept, message);
         break;
     default:
         table_worker_stop(life->worker);
@@ -327,13 +338,17 @@ filter_calls(struct life *life)
 static int
 serve(struct life *life)
 {
+    int rc = worker_kept_open(life->control, life->rows == 1, &life->kept);
+    if (rc != 0)
+        return rc;
     const struct table_worker_options options = {
         .hand_back = hand_back,
         .tick = turned,
         .context = life,
         .engine = life->engine,
+        .syncer = worker_kept_syncer(life->kept),
     };
-    int rc = table_worker_new(&options, &life->worker);
+    rc = table_worker_new(&options, &life->worker);
     if (rc == 0)
         rc = table_worker_watch(life->worker, life->control, hear, life);
     if (rc == 0)
@@ -342,9 +357,11 @@ serve(struct life *life)
         rc = filter_calls(life);
     if (rc != 0)
         return rc;
+    worker_kept_set_worker(life->kept, life->worker);
     table_status_put(&life->status->ready, 1);
     rc = table_worker_run(life->worker);
     table_worker_free(life->worker);
+    worker_kept_close(life->kept);
     return rc;
 }
 
