@@ -63,9 +63,8 @@ DOR_PUBLIC int dor_table_zygote_main(void);
 /* ------------------------------------------------------------------ keeping */
 
 /*
- * Where tables are between two fronts: the snapshot store in DIRECTORY, which is made if it is
- * missing. Any number of tenants keep theirs there, beside whatever else is in it. To be closed
- * after the front has ended; NULL is fine.
+ * Where tables are between two fronts: a snapshot store, `store` in DIRECTORY, which is made if it
+ * is missing. To be closed after the front has ended; NULL is fine.
  */
 DOR_PUBLIC DOR_MUST_CHECK int
 dor_table_keeper_open(const char *directory, struct dor_table_keeper **ret);

@@ -65,5 +65,10 @@ cli_table_run(const struct cli *cli)
     for (size_t i = 0; i < values->resp.count; i++)
         table.listen[table.listen_count++] = values->resp.items[i];
     int rc = read_mode(values->socket_mode, &table.socket_mode);
-    return rc == 0 ? dor_table_serve(&table) : rc;
+    if (rc == 0 && values->directory != NULL)
+        rc = dor_table_keeper_open(values->directory, &table.keeper);
+    if (rc == 0)
+        rc = dor_table_serve(&table);
+    dor_table_keeper_close(table.keeper);
+    return rc;
 }

@@ -8,7 +8,9 @@
 #include <dormouse/table.h>
 #include <dormouse/wake.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -322,16 +325,21 @@ static const struct table_keeper_ops keeper_ops = {
 int
 dor_table_keeper_open(const char *directory, struct dor_table_keeper **ret)
 {
-    int rc = dor_store_create(directory, NULL);
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/store", directory) >= (int)sizeof path)
+        return dor_fail(DOR_E_USAGE, "%.60s...: the path is too long", directory);
+    int rc = base_dir_make(AT_FDCWD, directory, 0700);
+    if (rc == 0 || rc == DOR_E_EXISTS)
+        rc = dor_store_create(path, NULL);
     if (rc != 0 && rc != DOR_E_EXISTS)
         return rc;
     struct keeper *keeper = base_zalloc(sizeof *keeper);
-    AUTO_FREE char *copy = base_alloc(strlen(directory) + 1);
+    AUTO_FREE char *copy = base_alloc(strlen(path) + 1);
     if (keeper == NULL || copy == NULL) {
         base_free(keeper);
         return DOR_E_NO_MEMORY;
     }
-    memcpy(copy, directory, strlen(directory) + 1);
+    memcpy(copy, path, strlen(path) + 1);
     keeper->directory = TAKE(copy);
     keeper->face.ops = &keeper_ops;
     base_mutex_init(&keeper->mutex);

@@ -33,9 +33,10 @@ int
 node_tenants_start(struct node *node, const struct dor_daemon *daemon)
 {
     struct node_tenants *tenants = &node->tenants;
+    char directory[PATH_MAX];
     struct dor_table table = {
         .listen_count = daemon->resp_count,
-        .directory = node->directory,
+        .directory = directory,
     };
     if (daemon->resp_count == 0)
         return 0;
@@ -50,12 +51,22 @@ node_tenants_start(struct node *node, const struct dor_daemon *daemon)
     if (bytes >= (int)sizeof tenants->path)
         return dor_fail(DOR_E_USAGE, "the path of the tenants is too long");
     table.tenants_path = tenants->path;
-    int rc = table_front_open(&table, &tenants->front);
-    if (rc != 0)
+    if (snprintf(directory, sizeof directory, "%s/tables", node->directory) >=
+        (int)sizeof directory)
+        return dor_fail(DOR_E_USAGE, "the path of the tables is too long");
+    int rc = dor_table_keeper_open(directory, &tenants->keeper);
+    table.keeper = tenants->keeper;
+    if (rc == 0)
+        rc = table_front_open(&table, &tenants->front);
+    if (rc != 0) {
+        dor_table_keeper_close(TAKE(tenants->keeper));
         return rc;
+    }
     rc = base_thread_start(&tenants->thread, "table-front", run_front, tenants->front);
-    if (rc != 0)
+    if (rc != 0) {
         table_front_close(TAKE(tenants->front));
+        dor_table_keeper_close(TAKE(tenants->keeper));
+    }
     return rc;
 }
 
@@ -74,6 +85,7 @@ node_tenants_stop(struct node *node)
     table_front_stop(node->tenants.front);
     base_thread_join(&node->tenants.thread);
     table_front_close(TAKE(node->tenants.front));
+    dor_table_keeper_close(TAKE(node->tenants.keeper));
 }
 
 void

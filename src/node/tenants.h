@@ -22,7 +22,8 @@ struct node;
 struct table_front;
 
 struct node_tenants {
-    struct table_front *front; /* NULL = there are no tables */
+    struct table_front *front;       /* NULL = there are no tables */
+    struct dor_table_keeper *keeper; /* of their snapshots */
     struct base_thread thread;
     char path[PATH_MAX];
 };

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/size.h"
 #include "table/commands.h"
+#include "table/log.h"
 #include "table/worker_priv.h"
 
 enum { LINE_BYTES = 512 };
@@ -104,9 +105,19 @@ persistence(struct base_buf *text, const struct table_call *call)
     line(text, "loading:0");
     line(text, "async_loading:0");
     line(text, "rdb_changes_since_last_save:%" PRIu64, call->tenant->dirty);
-    line(text, "rdb_bgsave_in_progress:0");
+    struct table_saving saving;
+    table_cmd_saving(call, &saving);
+    line(text, "rdb_bgsave_in_progress:%d", saving.runs);
+    line(text, "rdb_last_save_time:%" PRId64, saving.saved_ms / 1000);
+    line(text, "rdb_last_bgsave_status:%s", saving.failed ? "err" : "ok");
     line(text, "aof_enabled:%d", call->tenant->log != NULL);
-    line(text, "aof_rewrite_in_progress:0");
+    line(text, "aof_rewrite_in_progress:%d", saving.runs);
+    if (call->tenant->log == NULL)
+        return;
+    struct table_log_stat stat;
+    table_log_stat(call->tenant->log, &stat);
+    line(text, "aof_last_write_status:%s", stat.error != 0 ? "err" : "ok");
+    line(text, "aof_current_size:%" PRIu64, stat.bytes);
 }
 
 static void

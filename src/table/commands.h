@@ -46,6 +46,9 @@ bool table_glob_match(
     const uint8_t *pattern, size_t pattern_bytes, const uint8_t *text, size_t text_bytes,
     bool ignore_case);
 
+/* How it stands with the snapshots of CALL's tenant. */
+void table_cmd_saving(const struct table_call *call, struct table_saving *ret);
+
 /* Reply +OK and be done. */
 int table_call_ok(struct table_call *call);
 

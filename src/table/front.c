@@ -199,8 +199,8 @@ copy_settings(struct table_front *front, const struct dor_table *how)
     front->program = strdup(how->program == NULL ? "/proc/self/exe" : how->program);
     if (how->tenants_path != NULL)
         front->tenants_path = strdup(how->tenants_path);
-    if (how->directory != NULL)
-        front->directory = strdup(how->directory);
+    if (how->directory != NULL && asprintf(&front->directory, "%s/tables", how->directory) < 0)
+        front->directory = NULL;
     front->keeper = how->keeper;
     if (front->program == NULL || (how->tenants_path != NULL && front->tenants_path == NULL) ||
         (how->directory != NULL && front->directory == NULL))

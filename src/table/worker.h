@@ -38,6 +38,13 @@ struct table_handover {
     size_t pending_bytes;
 };
 
+/* How it stands with a tenant's snapshots. */
+struct table_saving {
+    int64_t saved_ms; /* when the last one was, since 1970; 0 = there is none */
+    bool runs;        /* one is being taken, or asked for */
+    bool failed;      /* the last try */
+};
+
 enum table_loop_kind { TABLE_LOOP_AUTO, TABLE_LOOP_EPOLL, TABLE_LOOP_URING };
 
 struct table_worker_options {
@@ -56,6 +63,12 @@ struct table_worker_options {
      */
     void (*hand_back)(void *context, int fd, uint64_t tenant_id, const struct table_handover *);
     void (*tick)(void *context); /* once a turn of the loop; may be NULL */
+    /*
+     * Ask for a snapshot of a tenant's table; DOR_E_BUSY: one is being taken. DOR_E_USAGE: none can
+     * be. And how it stands with them. Both may be NULL.
+     */
+    int (*save)(void *context, uint64_t tenant_id);
+    void (*saving)(void *context, uint64_t tenant_id, struct table_saving *ret);
     void *context;
     struct table_engine *engine; /* of storage functions; may be NULL. Borrowed */
     struct table_syncer *syncer; /* of the tenants' logs; may be NULL. Borrowed */
@@ -78,7 +91,7 @@ struct table_tenant_setup {
     uint64_t limit_bytes;
     enum table_policy policy;
     struct table_function_limits functions;
-    struct table_log *log; /* NULL = none, or later; borrowed */
+    struct table_log *log;   /* NULL = none, or later; borrowed */
     table_mapped_fn *mapped; /* its pages are still to come; usually NULL */
     void *mapped_context;
 };

@@ -28,8 +28,7 @@ struct kept_tenant {
     int socket, device; /* while pages are still to come; else -1 */
     bool watched;       /* the socket is the worker's too, until the server hangs up */
     bool removed;       /* it is freed then */
-    bool asked;         /* for a snapshot that is not taken yet */
-    int64_t saved_ms;
+    struct table_saving saving;
 };
 
 struct worker_kept {
@@ -163,7 +162,7 @@ open_tenant(
         .id = message->id,
         .socket = -1,
         .device = -1,
-        .saved_ms = (int64_t)tenant->saved_ms,
+        .saving.saved_ms = (int64_t)tenant->saved_ms,
     };
     int rc = table_log_open(base_take_fd(&fds[1]), &options, &mine->log);
     if (rc != 0) {
@@ -212,7 +211,7 @@ worker_kept_add(
     int rc = message->tenant.log > TABLE_LOG_ALWAYS
                  ? dor_fail(DOR_E_USAGE, "there is no such setting of a log")
                  : open_tenant(kept, message, fds, &tenant);
-    if (rc != 0) {
+    if (tenant == NULL) {
         base_close_fd(&setup->memory_fd);
         return rc;
     }
@@ -236,12 +235,12 @@ worker_kept_add(
 void
 worker_kept_remove(struct worker_kept *kept, uint64_t tenant_id)
 {
-    struct kept_tenant *tenant = find(kept, tenant_id);
+    struct kept_tenant **at = &kept->first;
+    struct kept_tenant *tenant = NULL;
+    while ((tenant = *at) != NULL && tenant->id != tenant_id)
+        at = &tenant->next;
     if (tenant == NULL)
         return;
-    struct kept_tenant **at = &kept->first;
-    while (*at != tenant)
-        at = &(*at)->next;
     *at = tenant->next;
     if (!tenant->watched) {
         free_tenant(tenant);
@@ -286,7 +285,8 @@ worker_kept_mark(
     marked.snapshot.failed = rc != 0;
     tell(kept, &marked, rc != 0 ? dor_err_message() : NULL);
     if (tenant != NULL)
-        tenant->asked = rc == 0;
+        tenant->saving = (struct table_saving){
+            .saved_ms = tenant->saving.saved_ms, .runs = rc == 0, .failed = rc != 0};
 }
 
 void
@@ -297,11 +297,12 @@ worker_kept_saved(struct worker_kept *kept, const struct table_message *message)
     if (tenant == NULL || table == NULL)
         return;
     table_mark_end(table_arena(table));
-    tenant->asked = false;
+    tenant->saving.runs = false;
+    tenant->saving.failed = message->snapshot.failed != 0;
     if (message->snapshot.failed != 0)
         return;
     table_log_snapshot_done(tenant->log);
-    tenant->saved_ms = (int64_t)message->snapshot.saved_ms;
+    tenant->saving.saved_ms = (int64_t)message->snapshot.saved_ms;
 }
 
 int
@@ -310,19 +311,20 @@ worker_kept_save(struct worker_kept *kept, uint64_t tenant_id)
     struct kept_tenant *tenant = find(kept, tenant_id);
     if (tenant == NULL)
         return dor_fail(DOR_E_USAGE, "this tenant's table is in memory alone");
-    if (tenant->asked)
+    if (tenant->saving.runs)
         return dor_fail(DOR_E_BUSY, "a snapshot is being taken");
     struct table_message message = {.word = TABLE_WORD_SAVE, .id = (uint32_t)tenant_id};
     tell(kept, &message, NULL);
-    tenant->asked = true;
+    tenant->saving.runs = true;
     return 0;
 }
 
-int64_t
-worker_kept_saved_ms(const struct worker_kept *kept, uint64_t tenant_id)
+void
+worker_kept_saving(const struct worker_kept *kept, uint64_t tenant_id, struct table_saving *ret)
 {
     const struct kept_tenant *tenant = find(kept, tenant_id);
-    return tenant != NULL ? tenant->saved_ms : 0;
+    if (tenant != NULL)
+        *ret = tenant->saving;
 }
 
 void
@@ -334,7 +336,8 @@ worker_kept_look(struct worker_kept *kept)
         if (rc != 0 && rc != DOR_E_BUSY)
             dor_log(WARN, "table", "log_not_written", "error=\"%s\"", dor_err_message());
         table_log_stat(tenant->log, &stat);
-        if (stat.needs_snapshot && !tenant->asked && worker_kept_save(kept, tenant->id) != 0)
+        if (stat.needs_snapshot && !tenant->saving.runs &&
+            worker_kept_save(kept, tenant->id) != 0)
             dor_log(WARN, "table", "not_saved", "error=\"%s\"", dor_err_message());
     }
 }

@@ -40,8 +40,8 @@ void worker_kept_saved(struct worker_kept *kept, const struct table_message *mes
 
 /* Ask the front for a snapshot. DOR_E_BUSY: one is being taken. DOR_E_USAGE: it is not kept. */
 DOR_MUST_CHECK int worker_kept_save(struct worker_kept *kept, uint64_t tenant_id);
-/* When the last one was, ms since 1970; 0 = never. */
-int64_t worker_kept_saved_ms(const struct worker_kept *kept, uint64_t tenant_id);
+void worker_kept_saving(
+    const struct worker_kept *kept, uint64_t tenant_id, struct table_saving *ret);
 /* A few times a second: logs are written, also for who wants no reply; the unwell get help. */
 void worker_kept_look(struct worker_kept *kept);
 

@@ -336,6 +336,20 @@ filter_calls(struct life *life)
 }
 
 static int
+save(void *context, uint64_t tenant_id)
+{
+    struct life *life = context;
+    return worker_kept_save(life->kept, tenant_id);
+}
+
+static void
+saving(void *context, uint64_t tenant_id, struct table_saving *ret)
+{
+    const struct life *life = context;
+    worker_kept_saving(life->kept, tenant_id, ret);
+}
+
+static int
 serve(struct life *life)
 {
     int rc = worker_kept_open(life->control, life->rows == 1, &life->kept);
@@ -344,6 +358,8 @@ serve(struct life *life)
     const struct table_worker_options options = {
         .hand_back = hand_back,
         .tick = turned,
+        .save = save,
+        .saving = saving,
         .context = life,
         .engine = life->engine,
         .syncer = worker_kept_syncer(life->kept),

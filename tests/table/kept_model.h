@@ -116,8 +116,7 @@ static inline int
 kept_live_begin_with(
     const char *folder, bool repair, bool lazily, uint64_t limit_bytes, struct kept_live *live)
 {
-    char store[200], tables[200];
-    snprintf(store, sizeof store, "%s/store", folder);
+    char tables[200];
     snprintf(tables, sizeof tables, "%s/tables", folder);
     *live = (struct kept_live){
         .arena_fd = memfd_create("arena", MFD_CLOEXEC),
@@ -126,7 +125,7 @@ kept_live_begin_with(
         .limit_bytes = limit_bytes,
     };
     bool is_new = false;
-    int rc = dor_table_keeper_open(store, &live->keeper);
+    int rc = dor_table_keeper_open(folder, &live->keeper);
     struct table_kept_options options = {
         .directory = tables,
         .tenant = "alice",
