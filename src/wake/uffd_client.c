@@ -176,4 +176,6 @@ wake_client_finish(struct wake_client *client)
     client->finishes = true;
     base_mutex_unlock(&client->lock);
     base_condition_wake_all(&client->changed);
+    /* It may be filled already: then the handler has nothing else to hear. */
+    wake_client_nudge(client);
 }
