@@ -173,7 +173,9 @@ static void
 host_arena(void *tenant, int *ret_fd, uint64_t *ret_bytes, uint64_t *ret_bytes_max)
 {
     const struct table_functions *functions = tenant;
-    const struct table_arena *arena = table_arena(functions->tenant->table);
+    struct table_arena *arena = table_arena(functions->tenant->table);
+    /* The engine's mapping is another one: where pages were to come it would find zeros. */
+    table_arena_complete(arena);
     *ret_fd = arena->fd;
     *ret_bytes = arena->file_bytes;
     *ret_bytes_max = arena->mapped_bytes;
