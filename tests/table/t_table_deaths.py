@@ -137,6 +137,7 @@ def test_stuck(front):
 def test_front_dies(tenants):
     front = Front(tenants=tenants)
     client = front.client("alice", "apricot")
+    client.ask("PING")
     zygote, workers = zygote_of(front), workers_of(front)
     ok(zygote and len(workers) == 1, "a worker and a zygote")
     front.process.kill()
@@ -163,7 +164,10 @@ def test_sandbox(front):
     modes = {line.split()[1] for thread in threads
              for line in pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines()
              if line.startswith(("Seccomp:", "NoNewPrivs:"))}
-    is_(modes, {"1", "2"}, "filter and no new privileges in all threads")
+    if "no_filter" in front.events():
+        skip("a sanitizer makes calls that the filter refuses", "filter and no new privileges in all threads")
+    else:
+        is_(modes, {"1", "2"}, "filter and no new privileges in all threads")
     if os.geteuid() == 0:
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         ok("Uid:\t65534\t65534" in status and "CapEff:\t0000000000000000" in status, "it is nobody, with no capability")
