@@ -100,6 +100,11 @@ COMMANDS = [
     (6, lambda: ["STRLEN", key()]),
     (6, lambda: ["MGET", *several()]),
     (6, lambda: ["MSET", *pairs()]),
+    (2, lambda: ["MSETNX", *pairs()]),
+    (3, lambda: [rng.choice(["SETEX", "PSETEX"]), key(), rng.choice(SECONDS + BAD_TIMES[:2]), value()]),
+    (3, lambda: ["GETEX", key(), *rng.choice([[], ["PERSIST"], ["EX", rng.choice(SECONDS)], ["EX", b"0"], ["FOO"]])]),
+    (2, lambda: ["SUBSTR", key(), rng.choice(NUMBERS[:8]), rng.choice(NUMBERS[:8])]),
+    (2, lambda: ["TOUCH", *several()]),
     (6, lambda: ["DEL", *several()]),
     (3, lambda: ["UNLINK", *several()]),
     (5, lambda: ["EXISTS", *several()]),
@@ -252,6 +257,22 @@ def test_rivals(redis, ours):
     ok(not found, "four rivals: the same answers as Redis", *found[:20])
 
 
+def described(wire, names):
+    """Arity, flags and places of keys of commands, by name."""
+    return {one[1][0][1]: (one[1][1], sorted(one[1][2][1]), *one[1][3:6])
+            for one in wire.call("COMMAND", "INFO", *names)[1] if one[1] is not None}
+
+
+def test_descriptions(redis, ours):
+    """What COMMAND tells of the commands that both have; programs that route requests go by it."""
+    with Wire(redis.port) as their_wire, Wire(ours.port) as our_wire:
+        names = [one[1][0][1] for one in our_wire.call("COMMAND")[1]]
+        theirs, mine = described(their_wire, names), described(our_wire, names)
+    ok(len(theirs) > 40 and mine.keys() >= theirs.keys(), "COMMAND tells of all that is served", sorted(mine))
+    found = [f"{name}: Redis {theirs[name]}, ours {mine[name]}" for name in theirs if theirs[name] != mine.get(name)]
+    ok(not found, "COMMAND describes commands as Redis does", *found)
+
+
 def test_inline(redis, ours):
     """Lines as a person types them."""
     lines = [b"PING\r\n", b"ping\n", b"SET  a   b\r\n", b"GET a\r\n", b'SET "a b" "x\\x41\\n\\"y"\r\n', b'GET "a b"\r\n',
@@ -293,6 +314,7 @@ def main():
     for protocol in (2, 3):
         test_streams(redis, ours, protocol)
     test_rivals(redis, ours)
+    test_descriptions(redis, ours)
     test_inline(redis, ours)
     is_(ours.stop(), 0, "it ends as it should")
     done()
