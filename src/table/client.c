@@ -10,8 +10,8 @@
  *
  * Invariants:
  * 1. What is kept begins with a request; `request` says how far it has been looked at.
- * 2. Keeping is bounded: a request by input_bytes_max, and nothing is read while too much
- * output waits.
+ * 2. Keeping is bounded: a request by input_bytes_max, what is read while too much output waits by
+ *    a part of it. It is read because many clients write all requests before they read an answer.
  */
 #include <errno.h>
 #include <string.h>
@@ -22,7 +22,11 @@
 #include "base/mem.h"
 #include "table/worker_priv.h"
 
-enum { BATCH = 32, INPUT_SLACK = 4096 };
+enum {
+    BATCH = 32,
+    INPUT_SLACK = 4096,
+    AHEAD_PART = 4, /* of the most input: what is read of a stopped client */
+};
 
 struct item {
     const struct table_command *command;
@@ -126,7 +130,15 @@ may_run(const struct table_client *client)
            !client->handing_back;
 }
 
-/* Stop reading of who does not take its replies. */
+bool
+table_client_wants_input(const struct table_client *client)
+{
+    size_t ahead = client->in_to - client->in_from;
+    return !client->held && !client->closing && !client->handing_back && !client->ready &&
+           (!client->stopped || ahead < client->worker->options.input_bytes_max / AHEAD_PART);
+}
+
+/* Run nothing more of who does not take its replies. */
 static void
 check_output(struct table_client *client)
 {
@@ -280,21 +292,22 @@ table_client_keep(struct table_client *client, const uint8_t *bytes, size_t leng
     size_t kept = client->in_to - client->in_from;
     if (kept + length > client->worker->options.input_bytes_max)
         return false;
-    if (client->in_from != 0) {
+    /* Moved only where more has been used than is moved. */
+    if (client->in_from > client->in_cap / 2) {
         memmove(client->in, client->in + client->in_from, kept);
         client->in_from = 0;
         client->in_to = kept;
     }
-    if (kept + length > client->in_cap) {
-        size_t cap = kept + length + kept / 2 + INPUT_SLACK;
+    if (client->in_to + length > client->in_cap) {
+        size_t cap = client->in_to + length + kept / 2 + INPUT_SLACK;
         uint8_t *grown = base_realloc_array(client->in, cap, 1);
         if (grown == NULL)
             return false;
         client->in = grown;
         client->in_cap = cap;
     }
-    memcpy(client->in + kept, bytes, length);
-    client->in_to = kept + length;
+    memcpy(client->in + client->in_to, bytes, length);
+    client->in_to += length;
     return true;
 }
 
@@ -357,6 +370,7 @@ table_client_take(struct table_client *client, const uint8_t *bytes, size_t leng
         keep(client, bytes, length);
         if (may_run(client))
             table_client_run(client);
+        table_worker_add_pending(client);
         return;
     }
     enum resp_result result;

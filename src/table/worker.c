@@ -324,8 +324,7 @@ see_to(struct table_client *client)
         return;
     }
     client->pending = false;
-    bool wants = !client->stopped && !client->held && !client->closing &&
-                 !client->handing_back && !client->ready;
+    bool wants = table_client_wants_input(client);
     if (!wants && stream->reading)
         loop->ops->pause(loop, stream);
     else if (wants && !stream->reading)

@@ -61,6 +61,9 @@ void table_client_free(struct table_client *client);
 /* Bytes of the client have come: run what is complete, keep the rest. */
 void table_client_take(struct table_client *client, const uint8_t *bytes, size_t length);
 
+/* Whether more is to be read of it. */
+bool table_client_wants_input(const struct table_client *client);
+
 /* Bytes of its large argument have come to their place. */
 void table_client_filled(struct table_client *client);
 

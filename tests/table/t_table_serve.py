@@ -151,7 +151,7 @@ def test_full(server):
 
 
 def test_slow_reader(server):
-    """Who does not read is not read from, and harms nobody."""
+    """Who does not read is read from no further than a bound, and harms nobody."""
     with Wire(server.port) as wire, Wire(server.port) as slow:
         wire.call("SET", "v", b"x" * 10000)
         before = rss_bytes(server)
@@ -165,7 +165,8 @@ def test_slow_reader(server):
             except BlockingIOError:
                 time.sleep(0.01)
         ok(sent < 100000, "a pipeline whose replies nobody reads stops")
-        ok(rss_bytes(server) - before < 16 << 20, f"with little memory: {(rss_bytes(server) - before) >> 10} KiB")
+        # A quarter of the input's bound is kept of what it writes.
+        ok(rss_bytes(server) - before < 64 << 20, f"with little memory: {(rss_bytes(server) - before) >> 10} KiB")
         is_(wire.call("PING"), ("+", b"PONG"), "others are answered")
         wire.call("DEL", "v")
         wire.call("SET", "v", b"y")
