@@ -16,7 +16,7 @@ rng = make_seed()
 # Not in a transaction: there we refuse what hands a connection over.
 GREETINGS = [["HELLO", b"9"], ["HELLO", b"x"], ["HELLO", b"2", "FOO"], ["HELLO", b"2", "SETNAME"], ["AUTH"],
              ["AUTH", b"a", b"b", b"c"]]
-UNTOLD_FLAGS = {("+", b"no_multi"), ("+", b"skip_slowlog")}
+UNTOLD_FLAGS = {("+", flag) for flag in (b"no_multi", b"skip_slowlog", b"skip_monitor", b"no_mandatory_keys")}
 KEYS = [b"", b"a", b"b", b"key", b"77", b"077", b"-1", b"0", b"4294967295", b"4294967296", b"18446744073709551616",
         b"x" * 300, b"k\r\n\x00\xff", b"h[a]llo", b"hello", "schlüssel".encode(), b"user:1", b"user:2", b"user:10"]
 NUMBERS = [b"0", b"1", b"-1", b"7", b"10", b"100", b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808",
@@ -85,6 +85,10 @@ def malformed():
         ["CLIENT"], ["CLIENT", "NOSUCH"], ["CLIENT", "SETNAME", b"two words"], ["CLIENT", "SETNAME"],
         ["CONFIG"], ["CONFIG", "NOSUCH"], ["MEMORY", "NOSUCH"], ["COMMAND", "NOSUCH"], ["TYPE"], ["KEYS"], ["SCAN", b"x"],
         ["SCAN", b"0", "COUNT", b"0"], ["SCAN", b"0", "COUNT", b"x"], ["SCAN", b"0", "FOO"], ["FLUSHALL", "FOO"],
+        ["FCALL"], ["FCALL", b"nosuch"], ["FCALL", b"nosuch", b"x"], ["FCALL", b"nosuch", b"0"],
+        ["FCALL", b"nosuch", b"3", b"a"], ["FCALL", b"nosuch", b"-1"], ["FCALL_RO", b"nosuch", b"0"], ["FUNCTION"],
+        ["FUNCTION", "NOSUCH"], ["FUNCTION", "DELETE", b"nosuch"], ["FUNCTION", "LOAD", b"no shebang"],
+        ["FUNCTION", "LOAD", b"#!nosuch name=x\n"], ["FUNCTION", "LIST", b"x"], ["FUNCTION", "KILL"],
         ["DBSIZE", b"a"], ["PERSIST"], ["WATCH"],
         ["RANDOMKEY", b"a"], [b""], [b"\r\n"], ["EXISTS"], ["TTL", b"a", b"b"], ["INCRBYFLOAT", b"a"]])
 
