@@ -40,9 +40,10 @@ struct dor_table {
     const char *tenants_path;        /* NULL = no tenant but "default", who needs no password */
     const char *directory;           /* for logs; NULL = no table is kept */
     struct dor_table_keeper *keeper; /* of snapshots; NULL = there are none */
-    const char *program;             /* calls dor_table_zygote_main(); NULL = this one */
-    unsigned socket_mode;            /* permissions of Unix sockets; 0 = 0600 */
-    unsigned connections_max;        /* at a time, of all tenants; 0 = 16384 */
+    bool repair; /* of a damaged log what is before the damage counts, the rest is kept aside */
+    const char *program;      /* calls dor_table_zygote_main(); NULL = this one */
+    unsigned socket_mode;     /* permissions of Unix sockets; 0 = 0600 */
+    unsigned connections_max; /* at a time, of all tenants; 0 = 16384 */
     /* Called once it listens; may be NULL. */
     void (*ready)(void *context, const char *const *addresses, size_t count);
     void *ready_context;

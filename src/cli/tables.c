@@ -55,6 +55,7 @@ cli_table_run(const struct cli *cli)
     struct dor_table table = {
         .tenants_path = values->tenants,
         .directory = values->directory,
+        .repair = values->repair,
         .ready = tell_ready,
         .ready_context = (void *)(uintptr_t)cli,
     };

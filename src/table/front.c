@@ -202,6 +202,7 @@ copy_settings(struct table_front *front, const struct dor_table *how)
     if (how->directory != NULL && asprintf(&front->directory, "%s/tables", how->directory) < 0)
         front->directory = NULL;
     front->keeper = how->keeper;
+    front->repair = how->repair;
     if (front->program == NULL || (how->tenants_path != NULL && front->tenants_path == NULL) ||
         (how->directory != NULL && front->directory == NULL))
         return dor_fail(DOR_E_NO_MEMORY, "no memory for the front");

@@ -34,6 +34,7 @@ front_kept_open(struct table_front *front, struct front_tenant *tenant)
         .tenant = tenant->config.name,
         .domain = tenant->config.domain,
         .keeper = front->keeper,
+        .repair = front->repair,
     };
     int rc = table_kept_open(&options, &tenant->kept);
     bool is_new = false;

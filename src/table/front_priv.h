@@ -162,6 +162,7 @@ struct table_front {
     char *tenants_path, *program;
     char *directory; /* where tables are kept; NULL = they are not */
     struct dor_table_keeper *keeper;
+    bool repair;
     unsigned connections_max;
 
     struct front_tenant **by_name;
