@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole code of a library is mapped after base_code_populate(), used or not.
+ * t_base_code.c - the whole code of a library is mapped after base_code_populate(), used or not.
  */
 #include "tap.h"
 
