@@ -9,6 +9,7 @@
  * end; after drain_seconds, or a second signal, it is stopped, which no store minds.
  */
 #include "base/clock.h"
+#include "base/code.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -376,6 +377,7 @@ dor_daemon_serve(const char *directory, const struct dor_daemon *daemon)
     if (rc == 0)
         rc = start(server, daemon);
     if (rc == 0) {
+        base_code_populate();
         sd_notify(0, "READY=1");
         dor_log(INFO, "node", "ready", "store=%s socket=%s", path, server->socket_path);
         if (daemon->ready != NULL)

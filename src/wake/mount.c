@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/code.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -307,6 +308,7 @@ dor_mount_open(
         dor_mount_close(mount);
         return base_err_load(&first);
     }
+    base_code_populate();
     *ret = mount;
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include <dormouse/wake.h>
 
+#include "base/code.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -76,6 +77,7 @@ work(void *context, struct wake_worker_link *link)
     int err = dor_wake_server_open(serving->directory, serving->server_options, &server);
     if (err == 0)
         err = wake_uffd_open(server, &how, &uffd);
+    base_code_populate();
     if (err == 0)
         err = wake_worker_ready(link);
     if (err == 0)
