@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * auth.c - a ring of questions, a thread that works it off, a ring of answers.
+ * auth.c - questions, a thread that works them off, answers.
+ *
+ *     fresh --cheap hash--> known: answered
+ *                       \-> slow --full check--> answered
  *
  * Each question costs one cheap hash and, unless that is known, one full check, whoever it is
  * about: for nobody both are done against a hash that no password has. A right answer's cheap hash
@@ -18,6 +21,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "base/size.h"
 #include "base/thread.h"
 #include "table/hash.h"
 #include "table/tenants.h"
@@ -37,7 +41,13 @@ struct question {
     uint64_t ticket;
     bool nobody;
     char hash[TABLE_HASH_BYTES];
+    char quick[TABLE_HASH_BYTES]; /* the cheap hash of the password; "" = there is none */
     char password[PHRASE_BYTES + 1];
+};
+
+struct ring {
+    struct question *items;
+    size_t first, count;
 };
 
 /* Who had that full hash was let in with a password of that quick hash. */
@@ -60,10 +70,9 @@ struct table_auth {
     struct base_mutex mutex;
     struct base_condition condition;
     bool ending;
-    size_t checking;            /* 1 while the thread has a question */
-    struct question *questions; /* a ring, from first_question on */
-    size_t first_question, question_count;
-    struct table_auth_answer *answers; /* the same */
+    size_t checking;                   /* 1 while the thread has a question */
+    struct ring fresh, slow;           /* nothing is checked yet; the cheap hash is of no use */
+    struct table_auth_answer *answers; /* a ring, from first_answer on */
     size_t first_answer, answer_count;
 };
 
@@ -123,27 +132,62 @@ is_same(const char *a, const char *b)
 
 /* ------------------------------------------------------------------ the thread */
 
+static struct known *
+known_place(struct table_auth *auth, const char *full)
+{
+    return &auth->known[table_hash_bytes(0, (const uint8_t *)full, strlen(full)) % KNOWN_MAX];
+}
+
+/* Whether its cheap hash is that of who was let in before. */
+static bool
+is_known(struct table_auth *auth, const struct question *question)
+{
+    const struct known *known = known_place(auth, question->hash);
+    return !question->nobody && question->quick[0] != '\0' &&
+           is_same(known->quick, question->quick) && strcmp(known->full, question->hash) == 0;
+}
+
+static bool
+is_known_at_once(struct table_auth *auth, struct question *question)
+{
+    const char *made = crypt_r(question->password, auth->quick_setting, &auth->data);
+    if (made != NULL && made[0] != '*')
+        memcpy(question->quick, made, strlen(made) + 1);
+    return is_known(auth, question);
+}
+
 static bool
 is_right(struct table_auth *auth, const struct question *question)
 {
     const char *full = question->nobody ? auth->nobody : question->hash;
-    uint32_t hash = table_hash_bytes(0, (const uint8_t *)full, strlen(full));
-    struct known *known = &auth->known[hash % KNOWN_MAX];
-    char quick[TABLE_HASH_BYTES] = "";
-    const char *made = crypt_r(question->password, auth->quick_setting, &auth->data);
-    if (made != NULL && made[0] != '*')
-        memcpy(quick, made, strlen(made) + 1);
-    bool is_known = quick[0] != '\0' && is_same(known->quick, quick);
-    if (is_known && strcmp(known->full, full) == 0)
-        return !question->nobody;
-    made = crypt_r(question->password, full, &auth->data);
+    /* Of a thousand who come at once the first is known by now. */
+    if (is_known(auth, question))
+        return true;
+    const char *made = crypt_r(question->password, full, &auth->data);
     bool right = made != NULL && made[0] != '*' && is_same(made, full) && !question->nobody;
-    if (right && quick[0] != '\0') {
-        memcpy(known->quick, quick, sizeof quick);
+    if (right && question->quick[0] != '\0') {
+        struct known *known = known_place(auth, full);
+        memcpy(known->quick, question->quick, sizeof known->quick);
         memcpy(known->full, question->hash, sizeof known->full);
     }
-    explicit_bzero(quick, sizeof quick);
     return right;
+}
+
+/* A place at the end; whoever calls has seen that there is one. */
+static struct question *
+push(struct ring *ring)
+{
+    return &ring->items[(ring->first + ring->count++) % QUESTIONS_MAX];
+}
+
+static void
+pop(struct ring *ring, struct question *ret)
+{
+    struct question *first = &ring->items[ring->first];
+    *ret = *first;
+    explicit_bzero(first, sizeof *first);
+    ring->first = (ring->first + 1) % QUESTIONS_MAX;
+    ring->count--;
 }
 
 static void
@@ -157,29 +201,34 @@ answer_locked(struct table_auth *auth, uint64_t ticket, bool right)
     (void)written;
 }
 
+/* Fresh ones first: who is known does not wait behind those who guess. */
+static void
+work_locked(struct table_auth *auth)
+{
+    bool fresh = auth->fresh.count > 0;
+    pop(fresh ? &auth->fresh : &auth->slow, &auth->now);
+    auth->checking = 1;
+    base_mutex_unlock(&auth->mutex);
+    bool right = fresh ? is_known_at_once(auth, &auth->now) : is_right(auth, &auth->now);
+    base_mutex_lock(&auth->mutex);
+    auth->checking = 0;
+    if (fresh && !right)
+        *push(&auth->slow) = auth->now;
+    else
+        answer_locked(auth, auth->now.ticket, right);
+    explicit_bzero(&auth->now, sizeof auth->now);
+}
+
 static void
 run(void *context)
 {
     struct table_auth *auth = context;
     base_mutex_lock(&auth->mutex);
-    for (;;) {
-        while (auth->question_count == 0 && !auth->ending)
+    while (!auth->ending) {
+        if (auth->fresh.count + auth->slow.count > 0)
+            work_locked(auth);
+        else
             base_condition_wait(&auth->condition, &auth->mutex);
-        if (auth->ending)
-            break;
-        struct question *first = &auth->questions[auth->first_question];
-        auth->now = *first;
-        explicit_bzero(first, sizeof *first);
-        auth->first_question = (auth->first_question + 1) % QUESTIONS_MAX;
-        auth->question_count--;
-        auth->checking = 1;
-        base_mutex_unlock(&auth->mutex);
-        bool right = is_right(auth, &auth->now);
-        uint64_t ticket = auth->now.ticket;
-        explicit_bzero(&auth->now, sizeof auth->now);
-        base_mutex_lock(&auth->mutex);
-        auth->checking = 0;
-        answer_locked(auth, ticket, right);
     }
     base_mutex_unlock(&auth->mutex);
 }
@@ -194,11 +243,11 @@ table_auth_ask(
     int rc = 0;
     base_mutex_lock(&auth->mutex);
     /* Every question has room for its answer. */
-    if (auth->question_count + auth->checking + auth->answer_count >= QUESTIONS_MAX) {
+    size_t waiting = auth->fresh.count + auth->slow.count + auth->checking;
+    if (waiting + auth->answer_count >= QUESTIONS_MAX) {
         rc = dor_fail(DOR_E_BUSY, "too many passwords wait to be checked");
     } else {
-        size_t at = (auth->first_question + auth->question_count++) % QUESTIONS_MAX;
-        struct question *question = &auth->questions[at];
+        struct question *question = push(&auth->fresh);
         *question = (struct question){.ticket = ticket};
         /* What crypt() would not take, or takes for the end, is nobody's password. */
         question->nobody = hash == NULL || strlen(hash) >= sizeof question->hash ||
@@ -264,9 +313,11 @@ static int
 start(struct table_auth *auth)
 {
     auth->known = base_array(KNOWN_MAX, sizeof *auth->known);
-    auth->questions = base_array(QUESTIONS_MAX, sizeof *auth->questions);
+    auth->fresh.items = base_array(QUESTIONS_MAX, sizeof *auth->fresh.items);
+    auth->slow.items = base_array(QUESTIONS_MAX, sizeof *auth->slow.items);
     auth->answers = base_array(QUESTIONS_MAX, sizeof *auth->answers);
-    if (auth->known == NULL || auth->questions == NULL || auth->answers == NULL)
+    if (auth->known == NULL || auth->fresh.items == NULL || auth->slow.items == NULL ||
+        auth->answers == NULL)
         return DOR_E_NO_MEMORY;
     auth->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (auth->event_fd < 0)
@@ -310,11 +361,14 @@ table_auth_close(struct table_auth *auth)
     base_condition_fini(&auth->condition);
     base_mutex_fini(&auth->mutex);
     base_close_fd(&auth->event_fd);
-    if (auth->questions != NULL)
-        explicit_bzero(auth->questions, QUESTIONS_MAX * sizeof *auth->questions);
+    struct question *rings[] = {auth->fresh.items, auth->slow.items};
+    for (size_t i = 0; i < ARRAY_LEN(rings); i++) {
+        if (rings[i] != NULL)
+            explicit_bzero(rings[i], QUESTIONS_MAX * sizeof *rings[i]);
+        base_free(rings[i]);
+    }
     if (auth->known != NULL)
         explicit_bzero(auth->known, KNOWN_MAX * sizeof *auth->known);
-    base_free(auth->questions);
     base_free(auth->answers);
     base_free(auth->known);
     explicit_bzero(auth, sizeof *auth);

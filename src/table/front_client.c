@@ -87,6 +87,21 @@ front_clients_free(struct table_front *front)
     front_client_free_ended(front);
 }
 
+/* At the end, with as much time as a new one. */
+static void
+link_client(struct table_front *front, struct front_client *client)
+{
+    client->deadline_ns = front->now_ns + FRONT_HANDSHAKE_SECONDS * UINT64_C(1000000000);
+    client->next = NULL;
+    client->previous = front->last_client;
+    if (front->last_client != NULL)
+        front->last_client->next = client;
+    else
+        front->clients = client;
+    front->last_client = client;
+    front->client_count++;
+}
+
 /* NULL when there is no memory; FD then is the caller's still. */
 static struct front_client *
 new_client(struct table_front *front, int fd)
@@ -98,20 +113,13 @@ new_client(struct table_front *front, int fd)
         .source.kind = FRONT_CLIENT,
         .fd = fd,
         .protocol = 2,
-        .deadline_ns = front->now_ns + FRONT_HANDSHAKE_SECONDS * UINT64_C(1000000000),
-        .previous = front->last_client,
         .events = EPOLLIN,
     };
     if (front_watch(front, fd, client->events, &client->source) != 0) {
         base_free(client);
         return NULL;
     }
-    if (front->last_client != NULL)
-        front->last_client->next = client;
-    else
-        front->clients = client;
-    front->last_client = client;
-    front->client_count++;
+    link_client(front, client);
     return client;
 }
 
@@ -443,6 +451,9 @@ front_client_answer(struct table_front *front, const struct table_auth_answer *a
         front->ended_clients = client;
         return;
     }
+    /* How long the check waited is not the client's fault. */
+    unlink_client(front, client);
+    link_client(front, client);
     /* It may have been removed meanwhile. */
     struct front_tenant *tenant =
         answer->right ? front_tenant_find(front, client->wish.user) : NULL;
