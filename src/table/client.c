@@ -98,6 +98,7 @@ table_client_free(struct table_client *client)
     if (client->next != NULL)
         client->next->previous = client->previous;
     tenant->client_count--;
+    tenant->errors += client->stream.out.errors;
     client->worker->client_count--;
     if (client->stream.fd >= 0)
         close(client->stream.fd);

@@ -126,6 +126,10 @@ stats(struct base_buf *text, const struct table_call *call)
     const struct table_tenant *tenant = call->tenant;
     struct table_stat stat;
     table_stat(call->table, &stat);
+    uint64_t errors = tenant->errors;
+    for (const struct table_client *client = tenant->clients; client != NULL;
+         client = client->next)
+        errors += client->stream.out.errors;
     line(text, "total_connections_received:%" PRIu64, tenant->connections);
     line(text, "total_commands_processed:%" PRIu64, tenant->commands);
     line(text, "rejected_connections:%" PRIu64, call->worker->rejected);
@@ -133,7 +137,7 @@ stats(struct base_buf *text, const struct table_call *call)
     line(text, "evicted_keys:%" PRIu64, stat.evicted);
     line(text, "keyspace_hits:%" PRIu64, tenant->hits);
     line(text, "keyspace_misses:%" PRIu64, tenant->misses);
-    line(text, "total_error_replies:%" PRIu64, tenant->errors);
+    line(text, "total_error_replies:%" PRIu64, errors);
 }
 
 static void

@@ -39,7 +39,8 @@ struct table_stream {
     void *sent_block; /* what the kernel reads while a send of several pieces is in flight */
 };
 
-/* What a loop tells. Streams are removed between turns only; removed() may free its own. */
+/* What a loop tells. Whatever is called may remove streams, and have a turn when it waits
+ * for that; removed() may free its own. */
 struct table_loop_handler {
     /* LENGTH bytes have come, not counting those in the target; the callee takes all. */
     void (*received)(

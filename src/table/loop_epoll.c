@@ -33,6 +33,8 @@ struct epoll_loop {
     int spare; /* given up for a moment to turn somebody away when there are no more descriptors */
     struct source *sources;
     uint8_t *buffer;
+    struct epoll_event events[EVENTS];
+    int event_count, event_next; /* of this turn; those before next are done */
 };
 
 static int
@@ -174,6 +176,10 @@ remove_stream(struct table_loop *base, struct table_stream *stream)
 {
     struct epoll_loop *loop = (struct epoll_loop *)base;
     stream->removing = true;
+    /* What is called in a turn may remove a stream that the turn has not come to. */
+    for (int i = loop->event_next; i < loop->event_count; i++)
+        if (loop->events[i].data.ptr == stream)
+            loop->events[i].data.ptr = NULL;
     /* One that could not be added is not there. */
     epoll_ctl(loop->fd, EPOLL_CTL_DEL, stream->fd, NULL);
     base->handler.removed(base->handler.context, stream);
@@ -283,14 +289,17 @@ static int
 turn(struct table_loop *base, int timeout_ms)
 {
     struct epoll_loop *loop = (struct epoll_loop *)base;
-    struct epoll_event events[EVENTS];
-    int count = epoll_wait(loop->fd, events, EVENTS, timeout_ms);
+    int count = epoll_wait(loop->fd, loop->events, EVENTS, timeout_ms);
     if (count < 0 && errno != EINTR)
         return dor_fail_errno(errno, "waiting for connections failed");
-    for (int i = 0; i < count; i++) {
-        uint8_t *of = events[i].data.ptr;
+    loop->event_count = count;
+    for (loop->event_next = 0; loop->event_next < loop->event_count;) {
+        const struct epoll_event *event = &loop->events[loop->event_next++];
+        uint8_t *of = event->data.ptr;
+        if (of == NULL)
+            continue;
         if (((uintptr_t)of & KIND_MASK) == KIND_STREAM) {
-            stream_event(loop, (struct table_stream *)(void *)of, events[i].events);
+            stream_event(loop, (struct table_stream *)(void *)of, event->events);
             continue;
         }
         struct source *source = (struct source *)(void *)(of - KIND_SOURCE);
@@ -299,6 +308,7 @@ turn(struct table_loop *base, int timeout_ms)
         else if (!source->fn(source->context, source->fd))
             drop_source(loop, source);
     }
+    loop->event_count = 0;
     return 0;
 }
 

@@ -488,13 +488,15 @@ turn(struct table_loop *base, int timeout_ms)
     }
     if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
         return dor_fail_errno(-rc, "waiting for connections failed");
-    unsigned head, count = 0;
-    io_uring_for_each_cqe(&loop->ring, head, cqe)
-    {
-        on_event(loop, cqe);
-        count++;
+    /* Taken one by one: what is called may have a turn of its own. */
+    for (unsigned n = io_uring_cq_ready(&loop->ring); n > 0; n--) {
+        if (io_uring_cq_ready(&loop->ring) == 0)
+            break;
+        struct io_uring_cq *cq = &loop->ring.cq;
+        const struct io_uring_cqe event = cq->cqes[*cq->khead & *cq->kring_mask];
+        io_uring_cq_advance(&loop->ring, 1);
+        on_event(loop, &event);
     }
-    io_uring_cq_advance(&loop->ring, count);
     return 0;
 }
 

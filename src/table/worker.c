@@ -7,7 +7,7 @@
  *
  * Invariants:
  * 1. A reply is sent only after its tenant's log has been flushed as its setting says.
- * 2. Streams are removed, and clients freed, only between the loop's turn and the next.
+ * 2. Clients are freed at the end of a turn, or when their tenant is removed: never by a command.
  */
 #include "table/worker.h"
 
