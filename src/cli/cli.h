@@ -30,7 +30,7 @@ struct cli_values {
     const char *store, *socket;
     bool no_daemon;
     struct cli_list options;
-    bool json, quiet, help, version;
+    bool json, quiet, help, version, no_password;
 
     struct cli_list sidecars;
     const char *parent, *domain;
@@ -51,7 +51,6 @@ struct cli_values {
 
     struct cli_list resp;
     const char *tenants, *directory;
-    bool no_password;
 
     const char *uffd_socket, *core;
     uint64_t window_bytes, cache_bytes;

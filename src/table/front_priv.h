@@ -154,15 +154,17 @@ struct table_front {
     int epoll_fd, event_fd;
     _Atomic unsigned stops; /* relaxed: the event that follows is what wakes */
     _Atomic bool reload;
+    bool accepting, draining;
+    bool any_parked;
+    bool repair; /* tables that are damaged on disk */
+    bool cgroup_version_2;
     struct front_source auth_source, event_source, zygote_source;
     struct front_listener listeners[DOR_TABLE_LISTEN_MAX];
     size_t listener_count;
-    bool accepting;
     struct table_auth *auth;
     char *tenants_path, *program;
     char *directory; /* where tables are kept; NULL = they are not */
     struct dor_table_keeper *keeper;
-    bool repair;
     unsigned connections_max;
 
     struct front_tenant **by_name;
@@ -174,7 +176,6 @@ struct table_front {
     struct front_client *clients, *last_client;
     struct front_client *ended_clients;
     unsigned client_count;
-    bool any_parked;
     uint64_t next_client_id;
     struct resp_args args;
 
@@ -190,9 +191,7 @@ struct table_front {
     uint64_t next_round_ns;
     unsigned looks;                  /* which worker's memory is looked at next */
     char cgroup[FRONT_CGROUP_BYTES]; /* where workers get groups of their own; "" = nowhere */
-    bool cgroup_version_2;
-    const char *cgroup_limit; /* the file's name */
-    bool draining;
+    const char *cgroup_limit;        /* the file's name */
 };
 
 /* Watch FD for EVENTS, or for others than before. */

@@ -8,9 +8,9 @@
  * was seen to stop a call 0.8 s after its time, and to double its heap before it looked.
  */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/sockios.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -37,17 +37,19 @@ front_worker_memory_max(const struct front_worker *worker)
 static uint64_t
 memory_of(const struct front_worker *worker)
 {
-    enum { PATH_BYTES = 32, TEXT_BYTES = 128 };
+    enum { PATH_BYTES = 32, TEXT_BYTES = 128, DECIMAL = 10 };
     char path[PATH_BYTES];
     char text[TEXT_BYTES] = "";
-    uint64_t resident = 0;
-    uint64_t shared = 0;
+    char *rest = text;
     snprintf(path, sizeof path, "/proc/%d/statm", (int)worker->pid);
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 ||
-        sscanf(text, "%*u %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || resident < shared)
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
         return 0;
-    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+    /* Pages: of addresses, in memory, of these shared with others or a file. */
+    (void)strtoull(rest, &rest, DECIMAL);
+    uint64_t resident = strtoull(rest, &rest, DECIMAL);
+    uint64_t shared = strtoull(rest, &rest, DECIMAL);
+    return resident < shared ? 0 : (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static bool

@@ -110,10 +110,8 @@ take(struct table_front *front, const struct table_tenant_config *config)
         return add(front, at, config);
     struct front_tenant *tenant = front->by_name[at];
     tenant->listed = true;
-    if (memcmp(&tenant->config, config, sizeof *config) != 0) {
-        tenant->config = *config;
-        front_worker_tell_change(tenant);
-    }
+    tenant->config = *config;
+    front_worker_tell_change(tenant);
     return 0;
 }
 

@@ -80,7 +80,7 @@ def test_become_another(front):
                 + command("AUTH", "bob", "no") + command("GET", "whose") + command("AUTH", "bob", "berry")
                 + command("GET", "whose"))
     is_([client.read() for _ in range(7)], ["bob", "OK", "alice", WRONG, "alice", "OK", "bob"],
-        "to and fro in one pipeline, each reply in its place")
+        "back and forth in one pipeline, each reply in its place")
     answer = client.ask("HELLO", "3", "AUTH", "alice", "apple")
     ok(isinstance(answer, dict), "HELLO with AUTH from a connected client", answer)
     is_(client.ask("GET", "whose"), "alice", "changes the tenant too")
