@@ -343,7 +343,8 @@ static uint8_t *
 begin_effect(struct table_log *log, uint64_t key_bytes, uint64_t value_bytes)
 {
     uint64_t head_bytes = log->frame_open ? 0 : TABLE_LOG_FRAME_BYTES;
-    uint64_t bytes = head_bytes + 1 + 3 * BASE_VARINT_BYTES_MAX + key_bytes + value_bytes;
+    uint64_t bytes =
+        head_bytes + 1 + (uint64_t)3 * BASE_VARINT_BYTES_MAX + key_bytes + value_bytes;
     uint64_t open_bytes = log->buf.size_bytes - log->frame_at;
     int rc = open_bytes + bytes > UINT32_MAX
                  ? dor_fail(DOR_E_NO_SPACE, "a change of over 4 GiB is too large for a log")

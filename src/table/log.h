@@ -39,7 +39,7 @@ struct table_log;
 
 /* ---- syncer ---- */
 
-/* A thread that waits for the disk for others, for all logs of a process; it starts with the first. */
+/* A thread that waits for the disk, for all logs of a process; it starts with the first. */
 struct table_syncer;
 DOR_MUST_CHECK int table_syncer_new(struct table_syncer **ret);
 void table_syncer_free(struct table_syncer *syncer); /* NULL is fine */
