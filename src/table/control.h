@@ -60,7 +60,7 @@ enum table_word {
 enum {
     TABLE_CONTROL_FDS = 4,
     TABLE_CONTROL_INLINE = 32 << 10,
-    TABLE_CONTROL_INPUT_MAX = 1 << 20,
+    TABLE_CONTROL_INPUT_MAX = 16 << 20, /* more than sockets and rings hold */
     TABLE_CONTROL_NAME_BYTES = 65,
 };
 

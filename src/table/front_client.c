@@ -672,6 +672,20 @@ is_connection(int fd)
            fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0;
 }
 
+/* Workers hand back as much as they like, and the front has to hold it. */
+static bool
+has_room_for_input(const struct table_front *front, uint64_t more_bytes)
+{
+    uint64_t bytes = more_bytes;
+    if (more_bytes <= FRONT_LARGE_INPUT_BYTES)
+        return true;
+    for (const struct front_client *client = front->clients; client != NULL;
+         client = client->next)
+        if (client->in_cap > FRONT_LARGE_INPUT_BYTES)
+            bytes += client->in_cap;
+    return bytes <= FRONT_LARGE_INPUTS_BYTES;
+}
+
 static int
 copy_input(struct front_client *client, const struct base_buf *input)
 {
@@ -692,8 +706,11 @@ front_client_take_back(
 {
     struct front_tenant *tenant = front_tenant_by_id(front, message->id);
     if (tenant == NULL || tenant->worker != worker || fds[0] < 0 || !is_connection(fds[0]) ||
-        table_control_take_input(message, fds[1], &front->extra) != 0)
+        !has_room_for_input(front, message->client.input_bytes) ||
+        table_control_take_input(message, fds[1], &front->extra) != 0) {
+        dor_log(WARN, "table", "not_taken_back", "worker=%u", worker->id);
         return;
+    }
     struct front_client *client = new_client(front, fds[0]);
     if (client == NULL)
         return;
@@ -712,4 +729,7 @@ front_client_take_back(
         front_client_close(front, client);
     else
         process(front, client);
+    /* Large ones are seldom; their memory is not kept for the next. */
+    if (front->extra.cap_bytes > FRONT_LARGE_INPUT_BYTES)
+        base_buf_free(&front->extra);
 }

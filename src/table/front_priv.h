@@ -26,6 +26,8 @@
 enum {
     FRONT_INPUT_BYTES = 16 << 10, /* of who is not authenticated */
     FRONT_FIRST_INPUT_BYTES = 512,
+    FRONT_LARGE_INPUT_BYTES = 64 << 10,
+    FRONT_LARGE_INPUTS_BYTES = 256 << 20, /* all of those together */
     FRONT_ARGS_MAX = 10,
     FRONT_CONNECTIONS = 16384,
     FRONT_SHARED_ROWS = 1024, /* tenants of one shared worker */

@@ -234,6 +234,9 @@ adopt(struct life *life, const struct table_message *message, int fds[static TAB
     }
     if (rc != 0)
         dor_log(WARN, "table", "not_adopted", "error=\"%s\"", dor_err_message());
+    /* Of a large input that came in a file nothing is kept. */
+    if (message->client.input_in_file != 0)
+        base_buf_free(&life->extra);
 }
 
 static void

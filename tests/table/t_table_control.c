@@ -68,7 +68,8 @@ test_clients(const int pair[2])
             base_close_fd(&fds[k]);
     }
     is_int(
-        table_control_send_client(pair[0], &message, 0, input, TABLE_CONTROL_INPUT_MAX + 1),
+        table_control_send_client(
+            pair[0], &message, 0, input, (size_t)TABLE_CONTROL_INPUT_MAX + 1),
         DOR_E_USAGE, "too much input");
     is_int(open_descriptors(), before, "no descriptor is left");
 }

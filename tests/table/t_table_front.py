@@ -81,6 +81,14 @@ def test_become_another(front):
                 + command("GET", "whose"))
     is_([client.read() for _ in range(7)], ["bob", "OK", "alice", WRONG, "alice", "OK", "bob"],
         "back and forth in one pipeline, each reply in its place")
+    big = "z" * 3000000
+    client.send(command("SET", "big", big) + command("AUTH", "alice", "apple") + command("SET", "big", big[1:])
+                + command("STRLEN", "big") + command("AUTH", "bob", "berry") + command("STRLEN", "big")
+                + b"".join(command("SET", f"s{i}", "x" * 1000) for i in range(2000)))
+    is_([client.read() for _ in range(6)], ["OK", "OK", "OK", len(big) - 1, "OK", len(big)], "with large values about")
+    is_({client.read() for _ in range(2000)}, {"OK"}, "and many small ones behind")
+    client.ask("FLUSHALL")
+    client.ask("SET", "whose", "bob")
     answer = client.ask("HELLO", "3", "AUTH", "alice", "apple")
     ok(isinstance(answer, dict), "HELLO with AUTH from a connected client", answer)
     is_(client.ask("GET", "whose"), "alice", "changes the tenant too")
