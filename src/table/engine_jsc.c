@@ -31,9 +31,12 @@
 #define STEP_NS       1000000u
 #define STEP_MAX_NS   16000000u
 #define COLLECT_CALLS 4096 /* calls between two looks at the heap */
-#define VIEW_MIN      UINT64_C(65536)
-#define VIEW_MAX      (UINT64_C(1) << 32)
-#define ARGS_MAX      16384
+/* A look walks all of the heap. So many times what it took goes by before the next one. */
+#define REST_IN_CALL 4
+#define REST_BETWEEN 50
+#define VIEW_MIN     UINT64_C(65536)
+#define VIEW_MAX     (UINT64_C(1) << 32)
+#define ARGS_MAX     16384
 
 struct jsc *jsc_engine;
 
@@ -109,12 +112,21 @@ describe(JSContextRef context, JSValueRef value, char *error)
 
 /* ---- the watch ---- */
 
+static bool
+may_look(const struct jsc *engine, uint64_t rest)
+{
+    return since(engine->looked_ns) >= rest * engine->look_ns;
+}
+
 static uint64_t
 heap_bytes(struct jsc *engine)
 {
+    uint64_t began_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     JSObjectRef statistics = JSGetMemoryUsageStatistics(engine->root);
     JSValueRef value = JSObjectGetProperty(engine->root, statistics, engine->heap_size, NULL);
     double bytes = value != NULL ? JSValueToNumber(engine->root, value, NULL) : 0;
+    engine->look_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began_ns;
+    engine->looked_ns = clock_ns(CLOCK_MONOTONIC);
     return bytes > (double)engine->view_bytes ? (uint64_t)bytes - engine->view_bytes : 0;
 }
 
@@ -146,7 +158,7 @@ judge(struct jsc *engine, uint64_t elapsed_ns)
 {
     if (elapsed_ns >= engine->limits.call_ns)
         return STOP_TIME;
-    if (heap_is_over(engine))
+    if (may_look(engine, REST_IN_CALL) && heap_is_over(engine))
         return STOP_HEAP;
     return engine->host->tick(engine->current->tenant, elapsed_ns) ? STOP_HOST : STOP_NONE;
 }
@@ -213,7 +225,8 @@ end(struct jsc_context *context)
     engine->current = NULL;
     if (engine->ticked)
         arm(engine, STEP_NS);
-    if (engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS)
+    bool wanted = engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS;
+    if (wanted && may_look(engine, REST_BETWEEN))
         collect(engine, engine->settled_bytes + engine->limits.heap_bytes / 2);
 }
 
