@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * t_table_resp.c - requests out of bytes: whole, in pieces, with large arguments, inline, and broken
- * ones; and replies in both versions, with values that are not copied.
+ * t_table_resp.c - requests out of bytes: whole, in pieces, with large arguments, inline, and
+ * broken ones; and replies in both versions, with values that are not copied.
  */
 #include "tap.h"
 

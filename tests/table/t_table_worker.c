@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * t_table_worker.c - connections that come from a front and go back to it, tenants that come and go,
- * and descriptors that are watched; in both loops.
+ * t_table_worker.c - connections that come from a front and go back to it, tenants that come
+ * and go, and descriptors that are watched; in both loops.
  */
 #include "tap.h"
 
