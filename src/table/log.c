@@ -290,7 +290,7 @@ fail(struct table_log *log, int error, bool lost)
         dor_log(
             ERROR, "table", "log_failed", "tenant=%s log=%" PRIu64 " error=\"%s\"", log->tenant,
             log->number, dor_err_message());
-    log->fill.failed = true;
+    log->fill.failed = log->fill.pending = true;
     log->lost |= lost;
     log->error = error;
     log->error_told = false;
@@ -557,7 +557,7 @@ tell_error(struct table_log *log)
     log->fill.pending = log->frame_at != 0 && !log->lost;
     bool told = log->error_told;
     log->error_told = true;
-    if (told || log->when == TABLE_LOG_EVERYSEC)
+    if (told || (log->when == TABLE_LOG_EVERYSEC && !log->lost))
         return 0;
     return dor_fail(DOR_E_IO, "the log's changes are perhaps not on disk");
 }

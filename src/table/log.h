@@ -112,8 +112,8 @@ DOR_MUST_CHECK int table_log_room_slow(struct table_log *log, uint64_t bytes);
  * Once a turn, before replies: write what was gathered. 0: replies may go. DOR_E_BUSY: those of
  * this turn must wait until table_log_is_on_disk() holds of the present table_log_sequence(); the
  * syncer's descriptor says when to ask. Other errors, each said once: what this turn's replies
- * tell may not be safe, so close their connections. With TABLE_LOG_EVERYSEC it is always 0: after
- * an error what could not be written waits for the next time, and new writes are refused.
+ * tell may not be safe, so close their connections. With TABLE_LOG_EVERYSEC what could not be
+ * written waits for the next time and is no error, but new writes are refused.
  */
 DOR_MUST_CHECK int table_log_flush_slow(struct table_log *log);
 

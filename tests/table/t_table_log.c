@@ -438,6 +438,27 @@ test_rotation(void)
 }
 
 static void
+test_everysec(struct table_syncer *syncer)
+{
+    int fd = new_file();
+    if (table_log_create(fd, "alice", 1, 1, false) != 0)
+        bail("%s", dor_err_message());
+    struct table_log *log = open_log(fd, TABLE_LOG_EVERYSEC, syncer);
+    struct table *table = new_table(log);
+    struct table_key key;
+    if (table_log_replay(log, table, true, NULL) != 0 || !table_key(table, "k", 1, &key) ||
+        table_set(table, &key, "1", 1, 0) != 0)
+        bail("%s", dor_err_message());
+    is_ok(table_log_flush_before_reply(log), "a reply does not wait for the disk");
+    unsigned tries = 0;
+    while (!table_log_is_on_disk(log, table_log_sequence(log)) && tries++ < 30000)
+        usleep(1000);
+    ok(table_log_is_on_disk(log, table_log_sequence(log)), "it is there after %u ms", tries);
+    table_log_close(log);
+    table_close(table);
+}
+
+static void
 test_syncer(struct table_syncer *syncer)
 {
     int fd = new_file();
@@ -478,6 +499,7 @@ main(void)
     test_libraries();
     test_rotation();
     test_syncer(syncer);
+    test_everysec(syncer);
     table_syncer_free(syncer);
     return done_testing();
 }
