@@ -329,15 +329,17 @@ new_bucket(struct table *table, uint32_t index)
         if (index > (REF_UNIT_MASK >> 4) ||
             table_heap_alloc_top(&table->arena, units, &unit) != 0)
             return NULL;
-        struct table_block *block = table_arena_at(&table->arena, unit);
-        table_arena_touch(
-            &table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, sizeof(struct table_block));
-        block->length = units;
-        block->tag = TABLE_KEY_BUCKETS << 16;
         uint32_t word = ((unit + BUCKET_UNITS) & ~(BUCKET_UNITS - 1)) * 2;
         /* 0 says that there is no segment, so it lies a bucket further if that would come out. */
         if (word == index * BUCKET_WORDS)
             word += BUCKET_WORDS;
+        /* Recovery looks for the block in front of the buckets: nothing else may look like it. */
+        struct table_block *block = table_arena_at(&table->arena, unit);
+        uint64_t gap_bytes = (word / 2 - unit) * (uint64_t)TABLE_UNIT_BYTES;
+        table_arena_touch(&table->arena, (uint64_t)unit * TABLE_UNIT_BYTES, gap_bytes);
+        memset(block, 0, gap_bytes);
+        block->length = units;
+        block->tag = TABLE_KEY_BUCKETS << 16;
         table_arena_put(&table->arena, &header->segments[segment], word - index * BUCKET_WORDS);
     }
     struct table_bucket *bucket = table_bucket(table, index);

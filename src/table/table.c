@@ -169,8 +169,9 @@ is_in_order(const struct table_arena *arena)
 {
     const struct table_header *header = arena->header;
     uint32_t count = header->bucket_count;
-    return header->journal == 0 && header->flush == 0 && count >= TABLE_FIRST_BUCKETS &&
-           count <= header->top && header->bucket_mask == table_mask_of(count);
+    return header->journal == 0 && header->journal_count == 0 && header->flush == 0 &&
+           count >= TABLE_FIRST_BUCKETS && count <= header->top &&
+           header->bucket_mask == table_mask_of(count);
 }
 
 int
