@@ -28,7 +28,7 @@
 #define FREE_TAG         (TABLE_KEY_FREE << 16)
 #define PUNCH_UNITS      (65536 / TABLE_UNIT_BYTES)
 #define PUNCH_STEP_UNITS ((2u << 20) / TABLE_UNIT_BYTES)
-#define TRIM_UNITS       ((256u << 10) / TABLE_UNIT_BYTES) /* stay above the top, to be used again */
+#define TRIM_UNITS       ((256u << 10) / TABLE_UNIT_BYTES) /* stay above the top */
 #define PUNCHED          1u /* in the tag of a free block: its memory has been given back */
 
 struct free_block {

@@ -208,9 +208,9 @@ void table_unpin(struct table *table, uint32_t ref);
 /*
  * What keeps a table in order: keys whose time has come go, what is over the limit is evicted,
  * records move together and memory is given back. A change: values that were handed out are not
- * readable any more unless they are pinned. Does at most about STEPS buckets and blocks (a thousand
- * take less than a millisecond); true when there is more to do now. To be called with about as many
- * steps as there were changes since, and some more when there is time.
+ * readable any more unless they are pinned. Does at most about STEPS buckets and blocks (a
+ * thousand take less than a millisecond); true when there is more to do now. To be called with
+ * about as many steps as there were changes since, and some more when there is time.
  */
 bool table_maintain(struct table *table, uint32_t steps);
 

@@ -44,8 +44,9 @@ static inline size_t
 world_value(unsigned i, uint32_t version, char value[WORLD_VALUE_BYTES_MAX])
 {
     size_t length = (i * 7 + version * 31) % WORLD_VALUE_BYTES_MAX;
-    for (size_t n = 0; n < length; n++)
-        value[n] = (char)('a' + (i + version + n) % 26);
+    uint32_t words[] = {i, version};
+    memset(value, 'a' + (int)(i + version) % 26, length);
+    memcpy(value, words, length < sizeof words ? length : sizeof words);
     return length;
 }
 
@@ -131,7 +132,7 @@ world_do(struct world *world, struct table *table, const struct operation *opera
             table_commit(table);
         return rc;
     case UPKEEP:
-        for (unsigned n = 0; table != NULL && n < 20; n++)
+        for (unsigned n = 0; table != NULL && n < 8; n++)
             table_maintain(table, 30);
         return 0;
     case FLUSH:
