@@ -223,25 +223,30 @@ slots_in_use(const struct table_bucket *bucket)
     return count;
 }
 
-/* Fill the empty SLOT of the chain INDEX with its last entry, and free its last bucket if empty. */
-static void
+/*
+ * Fill the empty SLOT of the chain INDEX with its last entry, and free its last bucket if that is
+ * empty. False when there was nothing to do, or the chain has no end.
+ */
+static bool
 close_gap(struct table *table, uint32_t index, struct table_slot slot)
 {
     struct table_bucket *before;
     struct table_bucket *last = last_bucket(table, index, &before);
-    if (last == NULL)
-        return;
+    if (last == NULL || table_bucket_next(table, last) != NULL)
+        return false;
     unsigned count = slots_in_use(last);
-    if (count > 0 && (last != slot.bucket || count - 1 > slot.index)) {
+    bool fills = count > 0 && (last != slot.bucket || count - 1 > slot.index);
+    if (fills) {
         fill_slot(table, slot, last->hash[count - 1], last->ref[count - 1]);
         table_arena_put(&table->arena, &last->ref[count - 1], 0);
         count = slots_in_use(last);
     }
-    if (count == 0 && before != NULL) {
-        uint32_t unit = before->next;
-        table_arena_put(&table->arena, &before->next, 0);
-        free_overflow(table, unit);
-    }
+    if (count > 0 || before == NULL)
+        return fills;
+    uint32_t unit = before->next;
+    table_arena_put(&table->arena, &before->next, 0);
+    free_overflow(table, unit);
+    return true;
 }
 
 bool
@@ -274,13 +279,14 @@ table_bucket_pack(struct table *table, uint32_t index)
     for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         /* An end that is empty goes at the first gap, and the gap is looked at again. */
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS && bucket->next != 0;)
-            if (bucket->ref[i] == 0)
-                close_gap(table, index, (struct table_slot){bucket, i});
-            else
+            if (bucket->ref[i] != 0)
                 i++;
+            else if (!close_gap(table, index, (struct table_slot){bucket, i}))
+                return;
         struct table_bucket *next = table_bucket_next(table, bucket);
-        if (next != NULL && next->next == 0 && slots_in_use(next) == 0)
-            close_gap(table, index, (struct table_slot){next, 0});
+        if (next != NULL && next->next == 0 && slots_in_use(next) == 0 &&
+            !close_gap(table, index, (struct table_slot){next, 0}))
+            return;
         bucket = table_bucket_next(table, bucket);
     }
 }
@@ -292,7 +298,7 @@ table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot)
     uint32_t index = table_bucket_index(table, hash);
     const struct table_bucket *first = table_bucket(table, index);
     if (first != NULL && (first->next != 0 || slot.bucket != first))
-        close_gap(table, index, slot);
+        (void)close_gap(table, index, slot); /* a gap that stays is found by the next key */
 }
 
 static void
