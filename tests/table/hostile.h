@@ -14,7 +14,10 @@
 
 enum { HOSTILE_LIMIT_BYTES = 256 << 10, HOSTILE_KEYS = 120 };
 
-/* An arena's bytes: after removals, with libraries, times of expiry, long chains and free blocks. */
+/*
+ * An arena's bytes: after removals, with libraries, times of expiry, long chains and free
+ * blocks.
+ */
 struct hostile_arena {
     uint8_t *bytes;
     size_t size_bytes;
