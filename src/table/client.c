@@ -294,12 +294,12 @@ table_client_keep(struct table_client *client, const uint8_t *bytes, size_t leng
     if (kept + length > client->worker->options.input_bytes_max)
         return false;
     /* Moved only where more has been used than is moved. */
-    if (client->in_from > client->in_cap / 2) {
+    if (client->in != NULL && client->in_from > client->in_cap / 2) {
         memmove(client->in, client->in + client->in_from, kept);
         client->in_from = 0;
         client->in_to = kept;
     }
-    if (client->in_to + length > client->in_cap) {
+    if (client->in == NULL || client->in_to + length > client->in_cap) {
         size_t cap = client->in_to + length + kept / 2 + INPUT_SLACK;
         uint8_t *grown = base_realloc_array(client->in, cap, 1);
         if (grown == NULL)

@@ -277,26 +277,6 @@ table_command_invoke(struct table_call *call)
     call->worker->commands++;
 }
 
-void
-table_command_call(struct table_call *call)
-{
-    call->command = table_command_of(call->args, call->arg_count);
-    call->key_valid = false;
-    if (call->command == NULL)
-        reply_unknown(call->reply, call->args, call->arg_count);
-    else if (is_allowed(call))
-        table_command_invoke(call);
-}
-
-const struct table_command *
-table_command_find(const struct table_arg *args, uint32_t arg_count, struct table_reply *reply)
-{
-    const struct table_command *command = table_command_of(args, arg_count);
-    if (command == NULL)
-        reply_unknown(reply, args, arg_count);
-    return command;
-}
-
 static bool
 some_large_was_refused(const struct table_client *client)
 {

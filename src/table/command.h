@@ -21,7 +21,7 @@
 enum {
     CMD_WRITE = 1 << 0,
     CMD_READONLY = 1 << 1,
-    CMD_DENYOOM = 1 << 2, /* refused at the limit, when nothing may be evicted */
+    CMD_DENYOOM = 1 << 2, /* fails at the limit, when nothing may be evicted */
     CMD_ADMIN = 1 << 3,
     CMD_NOSCRIPT = 1 << 4,
     CMD_LOADING = 1 << 5,
@@ -61,12 +61,12 @@ struct table_tenant {
 
     struct table_client *clients;
     uint32_t client_count;
-    struct table_watch **watches; /* chains by the key's hash; NULL = nobody watches */
+    struct table_watches *watches; /* NULL = nobody has watched a key */
     uint32_t watch_count;
     uint64_t turn;     /* of the worker, when the time was last set */
     uint64_t log_turn; /* when the log was last asked to flush, with this result: */
     int log_result;
-    uint64_t commands, hits, misses, errors, connections, rejected;
+    uint64_t commands, hits, misses, errors, connections;
     uint64_t dirty; /* changes since the start */
     bool wants_upkeep;
 };
@@ -85,16 +85,6 @@ struct table_call {
     bool in_exec;
     struct table_large *large; /* what args name as large; NULL = none */
 };
-
-/* The command (with subcommand) that ARGS name, or NULL after an error has been replied. */
-const struct table_command *
-table_command_find(const struct table_arg *args, uint32_t arg_count, struct table_reply *reply);
-
-/*
- * Run a call whose worker, tenant, client, reply and args are set: find the command, check it, run
- * its handler, reply in any case. Inside MULTI nothing is queued here.
- */
-void table_command_call(struct table_call *call);
 
 /* True when ARG is WORD in any case; WORD is in lower case. */
 bool table_arg_is(const struct table_arg *arg, const char *word);

@@ -28,7 +28,7 @@ table_prefetch_record(const struct table *table, const struct table_key *key)
         uint64_t at = (uint64_t)(bucket->ref[i] & REF_UNIT_MASK) * TABLE_UNIT_BYTES;
         if (at < table->arena.file_bytes) {
             for (unsigned line = 0; line < PREFETCH_LINES; line++)
-                __builtin_prefetch(table->arena.base + at + line * 64);
+                __builtin_prefetch(table->arena.base + at + (uint64_t)line * 64);
         }
         return;
     }

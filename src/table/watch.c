@@ -12,6 +12,10 @@
 
 enum { CHAINS = 256 };
 
+struct table_watches {
+    struct table_watch *chains[CHAINS];
+};
+
 struct table_watched {
     struct table_watched *next_of_client;
     struct table_watch *watch;
@@ -37,9 +41,9 @@ table_watch_add(struct table_client *client, const struct table_key *key, bool e
 {
     struct table_tenant *tenant = client->tenant;
     if (tenant->watches == NULL &&
-        (tenant->watches = base_array(CHAINS, sizeof *tenant->watches)) == NULL)
+        (tenant->watches = base_zalloc(sizeof *tenant->watches)) == NULL)
         return DOR_E_NO_MEMORY;
-    struct table_watch **chain = &tenant->watches[key->hash % CHAINS];
+    struct table_watch **chain = &tenant->watches->chains[key->hash % CHAINS];
     for (struct table_watch *watch = *chain; watch != NULL; watch = watch->next)
         if (watch->client == client && is_of_key(watch, key))
             return 0;
@@ -79,7 +83,7 @@ table_client_unwatch(struct table_client *client)
         if (watch->previous != NULL)
             watch->previous->next = watch->next;
         else
-            tenant->watches[watch->hash % CHAINS] = watch->next;
+            tenant->watches->chains[watch->hash % CHAINS] = watch->next;
         if (watch->next != NULL)
             watch->next->previous = watch->previous;
         tenant->watch_count--;
@@ -93,14 +97,15 @@ void
 table_watch_changed(struct table_tenant *tenant, const struct table_key *key)
 {
     if (key != NULL) {
-        for (struct table_watch *watch = tenant->watches[key->hash % CHAINS]; watch != NULL;
-             watch = watch->next)
+        for (struct table_watch *watch = tenant->watches->chains[key->hash % CHAINS];
+             watch != NULL; watch = watch->next)
             if (is_of_key(watch, key))
                 watch->client->watch_broken = true;
         return;
     }
     for (unsigned i = 0; i < CHAINS; i++)
-        for (struct table_watch *watch = tenant->watches[i]; watch != NULL; watch = watch->next)
+        for (struct table_watch *watch = tenant->watches->chains[i]; watch != NULL;
+             watch = watch->next)
             if (watch->exists)
                 watch->client->watch_broken = true;
 }

@@ -663,17 +663,6 @@ table_worker_remove_tenant(struct table_worker *worker, uint64_t tenant_id)
     return 0;
 }
 
-int
-table_worker_set_log(struct table_worker *worker, uint64_t tenant_id, struct table_log *log)
-{
-    struct table_tenant *tenant = find_tenant(worker, tenant_id);
-    if (tenant == NULL)
-        return DOR_E_NOT_FOUND;
-    tenant->log = log;
-    release_held(worker);
-    return 0;
-}
-
 struct table *
 table_worker_table(struct table_worker *worker, uint64_t tenant_id)
 {

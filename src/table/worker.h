@@ -106,10 +106,6 @@ table_worker_add_tenant(struct table_worker *worker, const struct table_tenant_s
 /* Its clients are closed. */
 DOR_MUST_CHECK int table_worker_remove_tenant(struct table_worker *worker, uint64_t tenant_id);
 
-/* Changes of a tenant's table go to LOG from now on; NULL = to none. Borrowed. */
-DOR_MUST_CHECK int
-table_worker_set_log(struct table_worker *worker, uint64_t tenant_id, struct table_log *log);
-
 /* The table of a tenant; NULL when there is none. */
 struct table *table_worker_table(struct table_worker *worker, uint64_t tenant_id);
 
