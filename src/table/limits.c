@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
@@ -38,12 +39,52 @@ enum { NOBODY = 65534, NICE_RANGE = 20 };
 
 /* ------------------------------------------------------------------ privileges */
 
-/* Root may say that its children come back from a low priority; others have what they are given. */
-static void
-allow_normal_priority(void)
+/* Who may go to a low priority and come back: by its limit, or by the one capability for that. */
+static bool can_come_back;
+
+static bool
+may_by_limit(void)
 {
-    const struct rlimit limit = {NICE_RANGE, NICE_RANGE};
+    struct rlimit limit = {NICE_RANGE, NICE_RANGE};
     (void)setrlimit(RLIMIT_NICE, &limit);
+    return getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= NICE_RANGE;
+}
+
+/* Keep CAPABILITY alone of those there are; false when it is not among them. */
+static bool
+keep_capability(unsigned capability)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    const uint32_t bit = 1U << capability;
+    if (syscall(SYS_capget, &header, sets) != 0 || (sets[0].permitted & bit) == 0)
+        return false;
+    memset(sets, 0, sizeof sets);
+    sets[0].permitted = sets[0].effective = bit;
+    return syscall(SYS_capset, &header, sets) == 0;
+}
+
+/*
+ * A container's root may lack what it takes to raise the limit; CAP_SYS_NICE does as well, and the
+ * filter bounds what can be done with it.
+ */
+static int
+leave_root(void)
+{
+    can_come_back = may_by_limit();
+    if (!can_come_back && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
+        return dor_fail_errno(errno, "cannot keep a capability");
+    if (setgroups(0, NULL) != 0 || setresgid(NOBODY, NOBODY, NOBODY) != 0 ||
+        setresuid(NOBODY, NOBODY, NOBODY) != 0)
+        return dor_fail_errno(errno, "cannot give up root's rights");
+    if (can_come_back)
+        return 0;
+    can_come_back = keep_capability(CAP_SYS_NICE);
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (!can_come_back && syscall(SYS_capset, &header, none) != 0)
+        return dor_fail_errno(errno, "cannot give up capabilities");
+    return 0;
 }
 
 int
@@ -53,10 +94,11 @@ table_limits_drop_privileges(void)
     if (setrlimit(RLIMIT_CORE, &no_core) != 0)
         return dor_fail_errno(errno, "cannot forbid core files");
     if (geteuid() == 0) {
-        allow_normal_priority();
-        if (setgroups(0, NULL) != 0 || setresgid(NOBODY, NOBODY, NOBODY) != 0 ||
-            setresuid(NOBODY, NOBODY, NOBODY) != 0)
-            return dor_fail_errno(errno, "cannot give up root's rights");
+        int rc = leave_root();
+        if (rc != 0)
+            return rc;
+    } else {
+        can_come_back = may_by_limit();
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         return dor_fail_errno(errno, "cannot give up privileges");
@@ -229,8 +271,6 @@ static const struct bounded_call bounded_calls[] = {
     {SCMP_SYS(ioctl), 1, INT, USERFAULTFD_IOC_NEW},
     {SCMP_SYS(ioctl), 1, INT, UFFDIO_API},
     {SCMP_SYS(ioctl), 1, INT, UFFDIO_REGISTER},
-    {SCMP_SYS(sched_setscheduler), 0, INT, 0},
-    {SCMP_SYS(sched_setattr), 0, INT, 0},
 };
 
 static int
@@ -245,6 +285,13 @@ add_rules(scmp_filter_ctx filter)
             filter, SCMP_ACT_ALLOW, row->call, 1,
             SCMP_CMP(row->index, SCMP_CMP_MASKED_EQ, row->mask, row->value));
     }
+    /* One's own priority: normal, or the lowest. */
+    static const int policies[] = {SCHED_OTHER, SCHED_IDLE};
+    for (size_t i = 0; err == 0 && i < ARRAY_LEN(policies); i++)
+        err = seccomp_rule_add(
+            filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 2,
+            SCMP_A0(SCMP_CMP_MASKED_EQ, INT, 0),
+            SCMP_A1(SCMP_CMP_MASKED_EQ, INT, (scmp_datum_t)policies[i]));
     /* Signals to threads of one's own, and to read one's own limits. */
     if (err == 0)
         err = seccomp_rule_add(
@@ -290,10 +337,7 @@ table_limits_filter_calls(void)
 void
 table_limits_call_is_long(bool is_long)
 {
-    struct rlimit limit;
     const struct sched_param parameter = {0};
-    /* Who may not come back from there does not go. */
-    if (getrlimit(RLIMIT_NICE, &limit) != 0 || limit.rlim_cur < NICE_RANGE)
-        return;
-    (void)sched_setscheduler(0, is_long ? SCHED_IDLE : SCHED_OTHER, &parameter);
+    if (can_come_back)
+        (void)sched_setscheduler(0, is_long ? SCHED_IDLE : SCHED_OTHER, &parameter);
 }

@@ -23,7 +23,7 @@ DOR_MUST_CHECK int table_limits_filter_calls(void);
 /*
  * The running call takes long, or has ended: while it is long the thread only gets what others
  * leave of its core, so that quiet tenants there do not wait. Nothing where that could not be
- * undone.
+ * undone. Threads that the engine starts meanwhile stay at the back until they end.
  */
 void table_limits_call_is_long(bool is_long);
 
