@@ -41,7 +41,7 @@ LOUD_NAMES = ("loop", "bomb", "pattern")
 
 def password_hash(bench):
     """As `dormouse tenant` makes it; made once, for making it is slow on purpose."""
-    path = bench.work / "one"
+    path = bench.folder("one") / "tenants"
     subprocess.run([bench.args.build / "dormouse", "tenant", "add", "one", "--tenants", path], check=True,
                    input=PASSWORD.encode() + b"\n", stdout=subprocess.DEVNULL, env=bench.environment)
     return json.loads(path.read_text())["tenants"][0]["password"]
