@@ -300,7 +300,7 @@ def test_inline(redis, ours):
     """Lines as a person types them."""
     lines = [b"PING\r\n", b"ping\n", b"SET  a   b\r\n", b"GET a\r\n", b'SET "a b" "x\\x41\\n\\"y"\r\n', b'GET "a b"\r\n',
              b"SET 'it\\'s' 'q\\n'\r\n", b"GET \"it's\"\r\n", b"\r\nPING\r\n", b"   \r\nPING\r\n", b"NOSUCH a b\r\n",
-             b"\tECHO\thi\t\r\n"]
+             b"\tECHO\tword\t\r\n"]
     broken = [b'SET "a\r\n', b"GET 'a\r\n", b'SET "a"b c\r\n', b"*1\r\n+PING\r\n", b"*x\r\n", b"*2\r\n$3\r\nGET\r\n$x\r\n",
               b"*2\r\n$3\r\nGET\r\n$-5\r\n", b"*1\r\n$600000000\r\n", b"*3000000000\r\n", b"x" * 70000,
               b"*1\r\n$3\r\nGET\r\n*1\r\n:4\r\n"]
