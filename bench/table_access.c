@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * table_access.c - what it costs a function to look a key up: inside the engine, as storage
- * functions do; by a native call that copies the value, as engines are usually bound to a store; and
- * in C.
+ * functions do; by a native call that copies the value, as engines are usually bound to a store;
+ * and in C.
  *
  *   table_access NODES ROUNDS
  *
  * Workloads: `khop` walks 3 hops from a node and reads the lengths of the last lists, `sum` reads
- * all numbers of them too, `text` looks up keys that are no numbers and reads a number of the value.
+ * all numbers of them too, `text` looks up keys that are no numbers and reads one of the value.
  * Ways: `runtime` is the engine's plugin with the library that tenants have; `fresh` a native call
  * that returns a new array, `scratch` one that copies into an array of the caller's; `c` is
  * table_find(). All take turns in one thread, and their results must be equal. Prints one JSON
