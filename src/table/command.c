@@ -277,6 +277,17 @@ table_command_invoke(struct table_call *call)
     call->worker->commands++;
 }
 
+void
+table_command_call(struct table_call *call)
+{
+    call->command = table_command_of(call->args, call->arg_count);
+    call->key_valid = false;
+    if (call->command == NULL)
+        reply_unknown(call->reply, call->args, call->arg_count);
+    else if (is_allowed(call))
+        table_command_invoke(call);
+}
+
 static bool
 some_large_was_refused(const struct table_client *client)
 {

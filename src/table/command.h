@@ -86,6 +86,12 @@ struct table_call {
     struct table_large *large; /* what args name as large; NULL = none */
 };
 
+/*
+ * Run a call whose worker, tenant, client, reply and args are set: find the command, check it, run
+ * its handler, reply in any case. Inside MULTI nothing is queued here.
+ */
+void table_command_call(struct table_call *call);
+
 /* True when ARG is WORD in any case; WORD is in lower case. */
 bool table_arg_is(const struct table_arg *arg, const char *word);
 
