@@ -27,7 +27,7 @@
 #define EXACT_UNITS      16 /* classes 0 ... 15 hold 1 ... 16 units */
 #define FREE_TAG         (TABLE_KEY_FREE << 16)
 #define PUNCH_UNITS      (65536 / TABLE_UNIT_BYTES)
-#define PUNCH_STEP_UNITS ((2u << 20) / TABLE_UNIT_BYTES)
+#define PUNCH_STEP_UNITS ((1u << 20) / TABLE_UNIT_BYTES)
 #define TRIM_UNITS       ((256u << 10) / TABLE_UNIT_BYTES) /* stay above the top */
 #define PUNCHED          1u /* in the tag of a free block: its memory has been given back */
 
