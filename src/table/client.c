@@ -128,7 +128,15 @@ static bool
 may_run(const struct table_client *client)
 {
     return !client->stopped && !client->held && !client->closing && !client->closed &&
-           !client->handing_back;
+           !client->handing_back && !client->worker->must_leave;
+}
+
+/* What a stopped function made wait goes on when the engine has been left. */
+static void
+wait_for_engine(struct table_client *client)
+{
+    if (client->worker->must_leave && client->in != NULL)
+        table_worker_add_ready(client);
 }
 
 bool
@@ -354,6 +362,7 @@ table_client_run(struct table_client *client)
     }
     if (client->in_from == client->in_to && client->in != NULL)
         forget_input(client);
+    wait_for_engine(client);
     table_worker_add_pending(client);
 }
 
@@ -371,6 +380,7 @@ table_client_take(struct table_client *client, const uint8_t *bytes, size_t leng
         keep(client, bytes, length);
         if (may_run(client))
             table_client_run(client);
+        wait_for_engine(client);
         table_worker_add_pending(client);
         return;
     }
@@ -383,6 +393,7 @@ table_client_take(struct table_client *client, const uint8_t *bytes, size_t leng
     keep(client, bytes + used, length - used);
     if (result == RESP_LARGE && may_run(client))
         table_client_run(client);
+    wait_for_engine(client);
     table_worker_add_pending(client);
 }
 

@@ -130,7 +130,10 @@ struct table_engine_class {
         void *context, const struct table_engine_call *call, struct table_engine_result *ret,
         char *error);
 
-    /* FN(CONTEXT), with many calls inside: cheaper than to enter the engine for each. */
+    /*
+     * FN(CONTEXT), with many calls inside: cheaper than to enter the engine for each. After a call
+     * that was stopped the next ones inside fail, so FN should end soon.
+     */
     void (*enter)(void *state, void (*fn)(void *context), void *context);
 
     /* Give back what is no longer used when more than BYTES are; how much there is then. */

@@ -218,22 +218,11 @@ collect(struct jsc *engine, uint64_t bytes)
     return now_bytes;
 }
 
-/* Inside one entry of the engine, a call that was stopped has the next one stopped too: have that. */
-static void
-settle(struct jsc *engine)
-{
-    for (unsigned tries = 0; tries < 4; tries++)
-        if (JSEvaluateScript(engine->root, engine->probe, NULL, NULL, 1, NULL) != NULL)
-            return;
-}
-
 static void
 end(struct jsc_context *context)
 {
     struct jsc *engine = context->engine;
     engine->current = NULL;
-    if (engine->stop != STOP_NONE)
-        settle(engine);
     if (engine->ticked)
         arm(engine, STEP_NS);
     bool wanted = engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS;
@@ -672,7 +661,6 @@ jsc_destroy(void *state)
     JSStringRelease(engine->source);
     JSStringRelease(engine->heap_size);
     JSStringRelease(engine->no_eval);
-    JSStringRelease(engine->probe);
     free(engine->scratch);
     free(engine);
     jsc_engine = NULL;
@@ -700,7 +688,6 @@ jsc_start(const struct table_engine_host *host, void **ret, char *error)
     engine->source = JSStringCreateWithUTF8CString((char *)text);
     free(text);
     engine->heap_size = JSStringCreateWithUTF8CString("heapSize");
-    engine->probe = JSStringCreateWithUTF8CString("for (let i = 0; i < 2; i++);");
     engine->no_eval = JSStringCreateWithUTF8CString("code from text is not allowed");
     engine->group = JSContextGroupCreate();
     engine->root = JSGlobalContextCreateInGroup(engine->group, NULL);

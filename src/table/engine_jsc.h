@@ -33,7 +33,7 @@ struct jsc {
     JSContextGroupRef group;
     JSGlobalContextRef root; /* in which no tenant's code runs */
     JSObjectRef enter;
-    JSStringRef source, heap_size, no_eval, probe;
+    JSStringRef source, heap_size, no_eval;
     struct jsc_context *current; /* whose call or load runs */
     struct table_engine_limits limits;
     uint64_t began_ns, cpu_ns, step_ns;

@@ -614,6 +614,8 @@ run(struct table_functions *functions, struct table_call *call,
     if (functions->is_long)
         table_limits_call_is_long(functions->is_long = false);
     end_changes(functions, rc == 0);
+    if (rc == DOR_E_TIMEOUT || rc == DOR_E_BUSY || rc == DOR_E_NO_SPACE)
+        call->worker->must_leave = call->worker->in_engine;
     if (rc == 0)
         table_function_reply(call->reply, &result);
     else

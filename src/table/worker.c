@@ -423,10 +423,13 @@ turn(struct table_worker *worker)
     worker->clock_is_set = false;
     worker->turn++;
     /* Where functions are called many are: the engine is entered once for all of a turn. */
-    if (worker->turn - worker->function_turn < FUNCTION_TURNS)
+    if (worker->turn - worker->function_turn < FUNCTION_TURNS) {
+        worker->in_engine = true;
         table_functions_enter(worker->options.engine, turn_loop, &loop);
-    else
+        worker->in_engine = worker->must_leave = false;
+    } else {
         turn_loop(&loop);
+    }
     int rc = loop.rc;
     if (rc != 0)
         return rc;

@@ -25,7 +25,9 @@ struct table_worker {
     int64_t now_ms;         /* of this turn, since 1970 */
     uint64_t turn;          /* its number */
     uint64_t function_turn; /* in which a function was last called */
-    bool clock_is_set;      /* now_ms is of this turn */
+    bool in_engine;         /* this turn's calls are made inside one entry of the engine */
+    bool must_leave;   /* a call in it was stopped: no more requests before the turn's end */
+    bool clock_is_set; /* now_ms is of this turn */
     uint64_t next_client_id;
     uint64_t client_count, connections, commands;
     uint64_t rejected;
