@@ -631,8 +631,11 @@ on_enter(
     struct jsc *engine = jsc_engine;
     void (*fn)(void *) = engine->entered;
     engine->entered = NULL;
+    /* Callbacks run without the engine's lock: held here, calls inside need not take it each. */
+    JSLock(engine->root);
     if (fn != NULL)
         fn(engine->entered_context);
+    JSUnlock(engine->root);
     return JSValueMakeUndefined(context);
 }
 
