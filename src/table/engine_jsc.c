@@ -146,8 +146,8 @@ heap_is_over(struct jsc *engine)
     uint64_t limit = engine->settled_bytes + engine->limits.heap_bytes;
     if (heap_bytes(engine) <= limit)
         return false;
-    /* More than twice that is a bomb, whose garbage takes long to find. */
-    if (heap_bytes(engine) > limit + engine->limits.heap_bytes)
+    /* Far more is a bomb, whose garbage would take long to find. */
+    if (heap_bytes(engine) > limit + 8 * engine->limits.heap_bytes)
         return true;
     JSSynchronousGarbageCollectForDebugging(engine->root);
     return heap_bytes(engine) > limit - engine->limits.heap_bytes / 4;
