@@ -98,7 +98,10 @@ ask_args(uint64_t tenant_id, const struct table_arg *args, uint32_t count)
         .args = args,
         .arg_count = count,
     };
-    table_command_call(&call);
+    call.command = table_command_of(args, count);
+    if (call.command == NULL)
+        abort();
+    table_command_invoke(&call);
     const char *text = take_answer(&reply);
     table_reply_clear(&reply);
     return text;
