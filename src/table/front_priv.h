@@ -105,6 +105,7 @@ struct front_worker {
     int status_fd; /* until it is started */
     struct table_status *status;
     struct front_packet *queue, **queue_end;
+    bool hurried; /* its call is long over its time, and has normal priority again */
     bool retired; /* it has nobody to serve, and takes nobody */
     uint64_t started_ns;
     uint64_t unread_since_ns; /* it has not taken its messages since then; 0 = it has */

@@ -7,8 +7,10 @@
  * The times are long on purpose: a kill costs all of the worker's connections. An engine under load
  * was seen to stop a call 0.8 s after its time, and to double its heap before it looked.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -52,8 +54,9 @@ memory_of(const struct front_worker *worker)
     return resident < shared ? 0 : (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static bool
-call_overruns(const struct table_front *front, const struct front_worker *worker)
+/* How long the running call goes on beyond its time; 0 = it does not, or none runs. */
+static uint64_t
+overrun_of(const struct table_front *front, const struct front_worker *worker)
 {
     uint64_t since_ns = table_status_get(&worker->status->call_since_ns);
     uint64_t limit_ns = table_status_get(&worker->status->call_limit_ns);
@@ -64,10 +67,46 @@ call_overruns(const struct table_front *front, const struct front_worker *worker
             worker->tenants[slot]->config.options.call_ms * UINT64_C(1000000) > most_ns)
             most_ns = worker->tenants[slot]->config.options.call_ms * UINT64_C(1000000);
     if (since_ns == 0 || since_ns > front->now_ns)
-        return false;
+        return 0;
     if (limit_ns > most_ns)
         limit_ns = most_ns;
-    return front->now_ns - since_ns > limit_ns + GRACE_NS;
+    uint64_t taken_ns = front->now_ns - since_ns;
+    return taken_ns > limit_ns ? taken_ns - limit_ns : 0;
+}
+
+/*
+ * A long call has put itself behind all others; on a busy machine it may not even come to its end.
+ */
+static void
+hurry(const struct front_worker *worker)
+{
+    enum { PATH_BYTES = 32, DECIMAL = 10 };
+    const struct sched_param parameter = {0};
+    char path[PATH_BYTES];
+    struct dirent *entry = NULL;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)worker->pid);
+    DIR *threads = opendir(path);
+    while (threads != NULL && (entry = readdir(threads)) != NULL) {
+        pid_t thread = (pid_t)strtol(entry->d_name, NULL, DECIMAL);
+        if (thread > 0)
+            (void)sched_setscheduler(thread, SCHED_OTHER, &parameter);
+    }
+    if (threads != NULL)
+        closedir(threads);
+}
+
+static bool
+call_is_stuck(const struct table_front *front, struct front_worker *worker)
+{
+    uint64_t overrun_ns = overrun_of(front, worker);
+    if (overrun_ns <= GRACE_NS) {
+        worker->hurried = false;
+        return false;
+    }
+    if (!worker->hurried)
+        hurry(worker);
+    worker->hurried = true;
+    return overrun_ns > 2 * GRACE_NS;
 }
 
 /* Whether it has long left unread what it was sent. */
@@ -94,7 +133,7 @@ static void
 look_at(struct table_front *front, struct front_worker *worker, bool memory_too)
 {
     bool in_call = table_status_get(&worker->status->call_since_ns) != 0;
-    bool stuck = (in_call && call_overruns(front, worker)) || is_deaf(front, worker);
+    bool stuck = call_is_stuck(front, worker) || is_deaf(front, worker);
     bool fat = !stuck && (in_call || memory_too) && is_fat(worker);
     if (!stuck && !fat)
         return;
