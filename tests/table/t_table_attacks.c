@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * t_table_attacks.c - functions that are up to no good: loops, bombs, storms and recursion end with an
- * error to their caller and the engine goes on; what tampers with prototypes gets nothing; tenants
- * of one worker see nothing of each other.
+ * t_table_attacks.c - functions that are up to no good: loops, bombs, storms and recursion end with
+ * an error to their caller and the engine goes on; what tampers with prototypes gets nothing;
+ * tenants of one worker see nothing of each other.
  */
 #include "function_calls.h"
 
@@ -153,107 +153,107 @@ test_globals(void)
 }
 
 /* Each tries to get at a view of the arena; LEAK holds what it caught. */
+static const char leak_setup[] =
+    "let LEAK=null,busy=false;const L=Array.isArray,R=Reflect.apply,D=Object."
+    "getOwnPropertyDescriptor,T=Object.getPrototypeOf(Uint8Array);const "
+    "buffers=[D(T.prototype,"
+    "'buffer').get,D(DataView.prototype,'buffer').get];const bytes=D(ArrayBuffer.prototype,"
+    "'byteLength').get;const big=v=>{for(let "
+    "i=0;i<2;i++)try{v=R(buffers[i],v,[])}catch(e){}"
+    "try{if(R(bytes,v,[])>40000)LEAK='leaked'}catch(e){}};const catchIt=function(v){"
+    "if(busy)return;busy=true;big(v);if(L(v))for(let "
+    "i=0;i<v.length;i++)big(v[i]);busy=false};";
+static const char leak_touch[] =
+    "const h=kv.open('mine');const key=new Uint8Array([109,105,110,101]);"
+    "const every=[()=>kv.open('mine'),()=>kv.open(key),()=>kv.open('m\\u00efne'),"
+    "()=>kv.open(7),()=>kv.open('steal'),()=>kv.u8(h,0),()=>kv.u8('steal','steal'),"
+    "()=>kv.u32('steal',0),()=>kv.f64(h,'steal'),()=>kv.len('steal'),"
+    "()=>kv.bytes(h),()=>kv.bytes(kv.open('long')),()=>kv.text(h),()=>kv.get('mine'),"
+    "()=>kv.put('x',key),()=>kv.put(key,new DataView(new ArrayBuffer(8))),()=>kv.scan(0),"
+    "()=>kv.put('big','x'.repeat(300000)),()=>kv.open('mine'),()=>kv.bytes(kv.open('long'))"
+    ","
+    "()=>kv.bytes({valueOf(){return h}},{valueOf(){return 0}},{valueOf(){return 1}}),"
+    "()=>kv.u32({valueOf(){catchIt(this);return h}},0),()=>kv.size(),"
+    "()=>kv.u8.call(new Uint8Array(8),h,0),()=>kv.u8.apply(null,[h,0]),"
+    "()=>new kv.u8(h,0),()=>Reflect.construct(kv.u8,[h,0]),()=>kv.u8.caller,"
+    "()=>kv.u8.arguments,()=>kv.u8.toString()];"
+    "for(const f of every){try{const v=f();catchIt(v)}catch(e){catchIt(e)}}";
+static const struct {
+    const char *name, *tamper;
+} leak_attacks[] = {
+    {"getters on prototypes of views",
+     "for(const C of "
+     "[Uint8Array,Int32Array,Float32Array,Float64Array,Object.getPrototypeOf("
+     "Uint8Array),Object,ArrayBuffer])for(const n of ['steal','buffer','byteOffset',"
+     "'byteLength','length','constructor','subarray','slice','set','-1','4294967295',"
+     "'NaN'])try{Object.defineProperty(C.prototype,n,{configurable:true,get(){catchIt(this)"
+     ";"
+     "return undefined},set(v){catchIt(this);catchIt(v)}})}catch(e){}"},
+    {"methods of prototypes",
+     "for(const C of "
+     "[Uint8Array,Object.getPrototypeOf(Uint8Array),String,Array,Number,Function,"
+     "ArrayBuffer,DataView,Object])for(const n of "
+     "Object.getOwnPropertyNames(C.prototype))try{"
+     "const old=C.prototype[n];if(typeof "
+     "old==='function'&&n!=='constructor')C.prototype[n]="
+     "function(...a){catchIt(this);for(let i=0;i<a.length;i++)catchIt(a[i]);return "
+     "R(old,this,a)}}"
+     "catch(e){}"},
+    {"functions of the built-ins",
+     "for(const o of [Reflect,Math,Object,ArrayBuffer,Array,Number,String])for(const n of "
+     "Object.getOwnPropertyNames(o))try{const old=o[n];if(typeof old==='function')o[n]="
+     "function(...a){for(let i=0;i<a.length;i++)catchIt(a[i]);return R(old,this,a)}}"
+     "catch(e){}"},
+    {"species",
+     "for(const C of [Uint8Array,Int32Array,Object.getPrototypeOf(Uint8Array),ArrayBuffer,"
+     "Array])try{Object.defineProperty(C,Symbol.species,{get(){catchIt(this);return "
+     "function(...a){a.forEach(catchIt);return new C(...a)}}});Object.defineProperty("
+     "C.prototype,'constructor',{get(){catchIt(this);return "
+     "{[Symbol.species]:function(...a)"
+     "{a.forEach(catchIt)}}}})}catch(e){}"},
+    {"constructors",
+     "for(const n of "
+     "['Uint8Array','Int32Array','Float32Array','Float64Array','ArrayBuffer',"
+     "'DataView','RangeError','TypeError','Error'])globalThis[n]=new Proxy(globalThis[n],{"
+     "construct(t,a,n){a.forEach(catchIt);const v=Reflect.construct(t,a);catchIt(v);return "
+     "v},"
+     "apply(t,s,a){a.forEach(catchIt)}})"},
+    {"setters for numbers",
+     "for(const C of [Array,Object])for(const i of "
+     "[0,1,2,3])Object.defineProperty(C.prototype,"
+     "i,{configurable:true,get(){catchIt(this)},set(v){catchIt(this);catchIt(v)}})"},
+    {"iterators", "for(const C of [Array,Object.getPrototypeOf(Uint8Array),String])C.prototype["
+                  "Symbol.iterator]=function*(){catchIt(this)}"},
+    {"symbols",
+     "for(const C of [Object,Number,String,Function,Object.getPrototypeOf(Uint8Array)])for("
+     "const n of "
+     "['toPrimitive','hasInstance','toStringTag','isConcatSpreadable','unscopables'])"
+     "try{Object.defineProperty(C.prototype,Symbol[n],{get(){catchIt(this)}})}catch(e){}"},
+    {"stacks of errors",
+     "Error.stackTraceLimit=100;Error.prepareStackTrace=(e,s)=>{catchIt(s);for(const c of "
+     "s||"
+     "[])for(const n of ['getThis','getFunction'])try{catchIt(c[n]())}catch(e){}}"},
+    {"the global's own prototype",
+     "const p=Object.getPrototypeOf(globalThis);for(const n of "
+     "['Int32Array','native','arena',"
+     "'I','B','out'])try{Object.defineProperty(Object.prototype,n,{configurable:true,get(){"
+     "catchIt(this)},set(v){catchIt(v)}})}catch(e){}"},
+};
+
 static void
 test_leaks(void)
 {
-    static const char setup[] =
-        "let LEAK=null,busy=false;const L=Array.isArray,R=Reflect.apply,D=Object."
-        "getOwnPropertyDescriptor,T=Object.getPrototypeOf(Uint8Array);const "
-        "buffers=[D(T.prototype,"
-        "'buffer').get,D(DataView.prototype,'buffer').get];const bytes=D(ArrayBuffer.prototype,"
-        "'byteLength').get;const big=v=>{for(let "
-        "i=0;i<2;i++)try{v=R(buffers[i],v,[])}catch(e){}"
-        "try{if(R(bytes,v,[])>40000)LEAK='leaked'}catch(e){}};const catchIt=function(v){"
-        "if(busy)return;busy=true;big(v);if(L(v))for(let "
-        "i=0;i<v.length;i++)big(v[i]);busy=false};";
-    static const char touch[] =
-        "const h=kv.open('mine');const key=new Uint8Array([109,105,110,101]);"
-        "const every=[()=>kv.open('mine'),()=>kv.open(key),()=>kv.open('m\\u00efne'),"
-        "()=>kv.open(7),()=>kv.open('steal'),()=>kv.u8(h,0),()=>kv.u8('steal','steal'),"
-        "()=>kv.u32('steal',0),()=>kv.f64(h,'steal'),()=>kv.len('steal'),"
-        "()=>kv.bytes(h),()=>kv.bytes(kv.open('long')),()=>kv.text(h),()=>kv.get('mine'),"
-        "()=>kv.put('x',key),()=>kv.put(key,new DataView(new ArrayBuffer(8))),()=>kv.scan(0),"
-        "()=>kv.put('big','x'.repeat(300000)),()=>kv.open('mine'),()=>kv.bytes(kv.open('long'))"
-        ","
-        "()=>kv.bytes({valueOf(){return h}},{valueOf(){return 0}},{valueOf(){return 1}}),"
-        "()=>kv.u32({valueOf(){catchIt(this);return h}},0),()=>kv.size(),"
-        "()=>kv.u8.call(new Uint8Array(8),h,0),()=>kv.u8.apply(null,[h,0]),"
-        "()=>new kv.u8(h,0),()=>Reflect.construct(kv.u8,[h,0]),()=>kv.u8.caller,"
-        "()=>kv.u8.arguments,()=>kv.u8.toString()];"
-        "for(const f of every){try{const v=f();catchIt(v)}catch(e){catchIt(e)}}";
-    static const struct {
-        const char *name, *tamper;
-    } attacks[] = {
-        {"getters on prototypes of views",
-         "for(const C of "
-         "[Uint8Array,Int32Array,Float32Array,Float64Array,Object.getPrototypeOf("
-         "Uint8Array),Object,ArrayBuffer])for(const n of ['steal','buffer','byteOffset',"
-         "'byteLength','length','constructor','subarray','slice','set','-1','4294967295',"
-         "'NaN'])try{Object.defineProperty(C.prototype,n,{configurable:true,get(){catchIt(this)"
-         ";"
-         "return undefined},set(v){catchIt(this);catchIt(v)}})}catch(e){}"},
-        {"methods of prototypes",
-         "for(const C of "
-         "[Uint8Array,Object.getPrototypeOf(Uint8Array),String,Array,Number,Function,"
-         "ArrayBuffer,DataView,Object])for(const n of "
-         "Object.getOwnPropertyNames(C.prototype))try{"
-         "const old=C.prototype[n];if(typeof "
-         "old==='function'&&n!=='constructor')C.prototype[n]="
-         "function(...a){catchIt(this);for(let i=0;i<a.length;i++)catchIt(a[i]);return "
-         "R(old,this,a)}}"
-         "catch(e){}"},
-        {"functions of the built-ins",
-         "for(const o of [Reflect,Math,Object,ArrayBuffer,Array,Number,String])for(const n of "
-         "Object.getOwnPropertyNames(o))try{const old=o[n];if(typeof old==='function')o[n]="
-         "function(...a){for(let i=0;i<a.length;i++)catchIt(a[i]);return R(old,this,a)}}"
-         "catch(e){}"},
-        {"species",
-         "for(const C of [Uint8Array,Int32Array,Object.getPrototypeOf(Uint8Array),ArrayBuffer,"
-         "Array])try{Object.defineProperty(C,Symbol.species,{get(){catchIt(this);return "
-         "function(...a){a.forEach(catchIt);return new C(...a)}}});Object.defineProperty("
-         "C.prototype,'constructor',{get(){catchIt(this);return "
-         "{[Symbol.species]:function(...a)"
-         "{a.forEach(catchIt)}}}})}catch(e){}"},
-        {"constructors",
-         "for(const n of "
-         "['Uint8Array','Int32Array','Float32Array','Float64Array','ArrayBuffer',"
-         "'DataView','RangeError','TypeError','Error'])globalThis[n]=new Proxy(globalThis[n],{"
-         "construct(t,a,n){a.forEach(catchIt);const v=Reflect.construct(t,a);catchIt(v);return "
-         "v},"
-         "apply(t,s,a){a.forEach(catchIt)}})"},
-        {"setters for numbers",
-         "for(const C of [Array,Object])for(const i of "
-         "[0,1,2,3])Object.defineProperty(C.prototype,"
-         "i,{configurable:true,get(){catchIt(this)},set(v){catchIt(this);catchIt(v)}})"},
-        {"iterators",
-         "for(const C of [Array,Object.getPrototypeOf(Uint8Array),String])C.prototype["
-         "Symbol.iterator]=function*(){catchIt(this)}"},
-        {"symbols",
-         "for(const C of [Object,Number,String,Function,Object.getPrototypeOf(Uint8Array)])for("
-         "const n of "
-         "['toPrimitive','hasInstance','toStringTag','isConcatSpreadable','unscopables'])"
-         "try{Object.defineProperty(C.prototype,Symbol[n],{get(){catchIt(this)}})}catch(e){}"},
-        {"stacks of errors",
-         "Error.stackTraceLimit=100;Error.prepareStackTrace=(e,s)=>{catchIt(s);for(const c of "
-         "s||"
-         "[])for(const n of ['getThis','getFunction'])try{catchIt(c[n]())}catch(e){}}"},
-        {"the global's own prototype",
-         "const p=Object.getPrototypeOf(globalThis);for(const n of "
-         "['Int32Array','native','arena',"
-         "'I','B','out'])try{Object.defineProperty(Object.prototype,n,{configurable:true,get(){"
-         "catchIt(this)},set(v){catchIt(v)}})}catch(e){}"},
-    };
     ask("SET", "mine", "secret!!");
     char longer[5000];
     memset(longer, 'l', sizeof longer - 1);
     longer[sizeof longer - 1] = '\0';
     ask("SET", "long", longer);
-    for (size_t i = 0; i < sizeof attacks / sizeof attacks[0]; i++) {
+    for (size_t i = 0; i < sizeof leak_attacks / sizeof leak_attacks[0]; i++) {
         char body[8192];
         snprintf(
-            body, sizeof body, "%s%s;%sreturn LEAK===null?'nothing':LEAK", setup,
-            attacks[i].tamper, touch);
-        is_str(run_body(body), "$7|nothing|", "%s", attacks[i].name);
+            body, sizeof body, "%s%s;%sreturn LEAK===null?'nothing':LEAK", leak_setup,
+            leak_attacks[i].tamper, leak_touch);
+        is_str(run_body(body), "$7|nothing|", "%s", leak_attacks[i].name);
         /* Tampering with its own context does not outlive a library that goes. */
         ok(goes_on(), "the other tenant sees nothing of it");
     }
