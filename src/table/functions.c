@@ -9,7 +9,8 @@
  *
  * Invariants:
  * 1. A call's changes are one transaction, given up when the call fails, and one frame of the log.
- *    Inside EXEC, whose transaction is open already, they are undone back to where the call began.
+ *    Inside EXEC, whose transaction is open already, what a failing call changed stays, as Redis
+ *    has it for the commands of a transaction, and the log has it too.
  * 2. Names in a registry are unique over its libraries.
  */
 #include "table/functions.h"
@@ -554,7 +555,7 @@ end_changes(struct table_functions *functions, bool good)
         table_commit(table);
     else if (functions->began)
         table_abort(table);
-    if (log != NULL && good)
+    if (log != NULL && (good || !functions->began))
         table_log_commit(log);
     else if (log != NULL)
         table_log_drop(log);
