@@ -30,7 +30,8 @@
 
 #define STEP_NS       1000000u
 #define STEP_MAX_NS   16000000u
-#define COLLECT_CALLS 4096 /* calls between two looks at the heap */
+#define COLLECT_CALLS 4096             /* calls between two looks at the heap */
+#define CONTEXT_BYTES UINT64_C(262144) /* about what one takes with a library */
 /* A look walks all of the heap. So many times what it took goes by before the next one. */
 #define REST_IN_CALL 4
 #define REST_BETWEEN 50
@@ -214,6 +215,7 @@ collect(struct jsc *engine, uint64_t bytes)
         JSSynchronousGarbageCollectForDebugging(engine->root);
         now_bytes = heap_bytes(engine);
         engine->settled_bytes = now_bytes;
+        engine->fresh_count = 0;
     }
     return now_bytes;
 }
@@ -225,6 +227,9 @@ end(struct jsc_context *context)
     engine->current = NULL;
     if (engine->ticked)
         arm(engine, STEP_NS);
+    /* What others have come to need may not be counted as a call's. */
+    if (engine->fresh_count * CONTEXT_BYTES > engine->limits.heap_bytes / 4)
+        collect(engine, 0);
     bool wanted = engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS;
     if (wanted && may_look(engine, REST_BETWEEN))
         collect(engine, engine->settled_bytes + engine->limits.heap_bytes / 2);
@@ -390,6 +395,7 @@ jsc_tenant_new(void *state, void *tenant, void **ret, char *error)
     *context = (struct jsc_context){.engine = engine, .tenant = tenant};
     context->global = JSGlobalContextCreateInGroup(engine->group, NULL);
     engine->context_count++;
+    engine->fresh_count++;
     if (!furnish(context, error) || !jsc_follow_arena(context)) {
         jsc_tenant_free(context);
         if (error[0] == '\0')

@@ -41,6 +41,7 @@ struct jsc {
     uint64_t settled_bytes;      /* heap after the last collection */
     uint64_t looked_ns, look_ns; /* when the heap was last looked at, and what that took */
     uint32_t context_count, calls_since_look;
+    uint32_t fresh_count; /* contexts that are not yet in settled_bytes */
     enum stop stop;
     bool read_only, loading, ticked;
     void (*entered)(void *context);
