@@ -39,9 +39,9 @@ read_mark(int arena_fd, int mark_fd, int copy_fd)
 }
 
 static void
-test_reader(struct table **inout, struct world *world, unsigned round, uint64_t seed)
+test_reader(struct table **owner, struct world *world, unsigned round, uint64_t seed)
 {
-    struct table *table = *inout;
+    struct table *table = *owner;
     bool open = round % 3 == 2;
     struct world then = *world;
     int mark_fd = memory_file(), copy_fd = memory_file(), arena_fd = table_arena(table)->fd;
