@@ -340,16 +340,13 @@ table_cmd_function_restore(struct table_call *call)
     }
     size_t length;
     int rc = table_dump_check(call->args[2].bytes, call->args[2].length, &length);
-    bool own = rc == 0 && !table_in_transaction(call->table);
-    if (own)
-        rc = table_begin(call->table);
+    struct table_group group;
     if (rc == 0)
+        rc = table_group_begin(call->table, call->tenant->log, &group);
+    if (rc == 0) {
         rc = restore_all(call, call->args[2].bytes, length, policy);
-    /* All of them or none. */
-    if (own && rc == 0)
-        table_commit(call->table);
-    else if (own)
-        table_abort(call->table);
+        table_group_end(&group, rc == 0);
+    }
     if (rc == 0)
         return table_call_ok(call);
     table_functions_forget(call->tenant);

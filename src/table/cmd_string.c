@@ -14,6 +14,7 @@
 #include "base/size.h"
 #include "table/client.h"
 #include "table/commands.h"
+#include "table/group.h"
 #include "table/log.h"
 
 enum { FLOAT_TEXT_BYTES = 5 * 1024 };
@@ -473,11 +474,10 @@ table_cmd_mget(struct table_call *call)
 static int
 set_pairs(struct table_call *call)
 {
-    bool alone = call->arg_count > 3 && !table_in_transaction(call->table);
-    struct table_log *log = alone ? call->tenant->log : NULL;
-    int rc = alone ? table_begin(call->table) : 0;
-    if (log != NULL)
-        table_log_begin(log);
+    struct table_group group = {0};
+    bool several = call->arg_count > 3;
+    int rc = several ? table_group_begin(call->table, call->tenant->log, &group) : 0;
+    bool begun = several && rc == 0;
     for (uint32_t i = 1; rc == 0 && i < call->arg_count; i += 2) {
         struct table_key key;
         const struct table_arg *arg = &call->args[i];
@@ -487,16 +487,8 @@ set_pairs(struct table_call *call)
                        DOR_E_USAGE, "a key of %u bytes: %u are possible", arg->length,
                        TABLE_KEY_LENGTH_MAX);
     }
-    if (alone && table_in_transaction(call->table)) {
-        if (rc == 0)
-            table_commit(call->table);
-        else
-            table_abort(call->table);
-    }
-    if (log != NULL && rc == 0)
-        table_log_commit(log);
-    else if (log != NULL)
-        table_log_drop(log);
+    if (begun)
+        table_group_end(&group, rc == 0);
     return rc;
 }
 

@@ -8,9 +8,8 @@
  * context with it, so nothing of it stays behind. A new one is made from what the table holds.
  *
  * Invariants:
- * 1. A call's changes are one transaction, given up when the call fails, and one frame of the log.
- *    Inside EXEC, whose transaction is open already, what a failing call changed stays, as Redis
- *    has it for the commands of a transaction, and the log has it too.
+ * 1. A call's changes are one group: given up when the call fails, also inside EXEC, whose other
+ *    changes stay.
  * 2. Names in a registry are unique over its libraries.
  */
 #include "table/functions.h"
@@ -56,23 +55,17 @@ limits_of(const struct table_functions *functions)
 
 /* ---- what the engine asks ---- */
 
-/* A transaction for the changes of this call, unless EXEC has one. */
+/* The group of this call's changes, at its first one. */
 static int
 begin_changes(struct table_functions *functions)
 {
-    struct table *table = functions->tenant->table;
     if (functions->changing)
         return 0;
-    if (!table_in_transaction(table)) {
-        int rc = table_begin(table);
-        if (rc != 0)
-            return rc;
-        functions->began = true;
-    }
-    if (functions->tenant->log != NULL)
-        table_log_begin(functions->tenant->log);
-    functions->changing = true;
-    return 0;
+    int rc =
+        table_group_begin(functions->tenant->table, functions->tenant->log, &functions->group);
+    if (rc == 0)
+        functions->changing = true;
+    return rc;
 }
 
 static int
@@ -549,17 +542,8 @@ end_changes(struct table_functions *functions, bool good)
 {
     if (!functions->changing)
         return;
-    struct table *table = functions->tenant->table;
-    struct table_log *log = functions->tenant->log;
-    if (functions->began && good)
-        table_commit(table);
-    else if (functions->began)
-        table_abort(table);
-    if (log != NULL && (good || !functions->began))
-        table_log_commit(log);
-    else if (log != NULL)
-        table_log_drop(log);
-    functions->changing = functions->began = false;
+    table_group_end(&functions->group, good);
+    functions->changing = false;
 }
 
 static void

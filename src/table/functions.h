@@ -14,6 +14,7 @@
 
 #include "table/command.h"
 #include "table/engine.h"
+#include "table/group.h"
 #include "table/library.h"
 
 struct table_function {
@@ -48,8 +49,8 @@ struct table_functions {
     struct table_registry *registry; /* NULL = to be made from the table */
     struct table_registry *filling;  /* whose library is being loaded */
     struct table_function_library *loading;
-    bool began;    /* the running call has a transaction of its own */
-    bool changing; /* it changed something */
+    bool changing;            /* the running call changed something */
+    struct table_group group; /* of its changes */
     bool is_long;
     uint64_t calls, stopped, failed;
 };

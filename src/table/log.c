@@ -477,6 +477,25 @@ table_log_drop(struct table_log *log)
         drop_frame(log);
 }
 
+size_t
+table_log_savepoint(const struct table_log *log)
+{
+    return log->frame_open ? log->buf.size_bytes - log->frame_at : 0;
+}
+
+void
+table_log_rollback(struct table_log *log, size_t savepoint)
+{
+    if (!log->frame_open)
+        return;
+    if (savepoint == 0) {
+        drop_frame(log);
+        return;
+    }
+    log->buf.size_bytes = log->frame_at + savepoint;
+    log->fill.end_bytes = log->file_bytes + log->buf.size_bytes;
+}
+
 /* ------------------------------------------------------------------ writing */
 
 static int

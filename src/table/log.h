@@ -102,6 +102,10 @@ void table_log_begin(struct table_log *log);
 void table_log_commit(struct table_log *log);
 void table_log_drop(struct table_log *log); /* of all groups that are open */
 
+/* What the open frame holds, 0 if there is none; and to drop what came since. */
+size_t table_log_savepoint(const struct table_log *log);
+void table_log_rollback(struct table_log *log, size_t savepoint);
+
 /*
  * Before a command that may write BYTES (all its arguments): is there room for it on disk? If
  * not, it must be refused: DOR_E_NO_SPACE, DOR_E_IO with words. Asked again it may be there.

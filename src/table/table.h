@@ -201,6 +201,14 @@ void table_commit(struct table *table);
 void table_abort(struct table *table);
 bool table_in_transaction(const struct table *table);
 
+/* A moment of the open transaction; table_rollback() takes back what came after it. */
+struct table_savepoint {
+    uint32_t journal_count;
+    size_t deferred_count;
+};
+struct table_savepoint table_savepoint(const struct table *table);
+void table_rollback(struct table *table, const struct table_savepoint *savepoint);
+
 /* Keep the record's memory as it is, whatever happens to its key, until it is unpinned. */
 DOR_MUST_CHECK int table_pin(struct table *table, uint32_t ref);
 void table_unpin(struct table *table, uint32_t ref);

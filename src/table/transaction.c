@@ -177,8 +177,9 @@ undo_entry(struct table *table, const uint32_t *entry, void *context)
     return 0;
 }
 
-int
-table_journal_walk(struct table *table, table_entry_fn *fn, void *context)
+/* Call FN with the newest entries first, down to number UNTIL. */
+static int
+walk_until(struct table *table, uint32_t until, table_entry_fn *fn, void *context)
 {
     const struct table_header *header = table->arena.header;
     uint32_t count = header->journal_count;
@@ -187,11 +188,11 @@ table_journal_walk(struct table *table, table_entry_fn *fn, void *context)
     /* A process may die between a new block and its first entry. */
     if (words != NULL && (uint64_t)words[3] * JOURNAL_ENTRIES == count && count > 0)
         words = journal_block(table, words[2]);
-    while (words != NULL && count > 0) {
+    while (words != NULL && count > until) {
         uint32_t first = (count - 1) / JOURNAL_ENTRIES * JOURNAL_ENTRIES;
         if (words[3] != first / JOURNAL_ENTRIES)
             break;
-        for (; count > first; count--) {
+        for (; count > first && count > until; count--) {
             int rc =
                 fn(table, words + JOURNAL_HEAD + (size_t)(count - 1 - first) * ENTRY_WORDS,
                    context);
@@ -200,9 +201,15 @@ table_journal_walk(struct table *table, table_entry_fn *fn, void *context)
         }
         words = journal_block(table, words[2]);
     }
-    if (count > 0)
+    if (count > until)
         table->damaged++;
     return 0;
+}
+
+int
+table_journal_walk(struct table *table, table_entry_fn *fn, void *context)
+{
+    return walk_until(table, 0, fn, context);
 }
 
 bool
@@ -235,4 +242,31 @@ table_abort(struct table *table)
     dor_assert(rc == 0);
     table->deferred_count = 0;
     end(table);
+}
+
+struct table_savepoint
+table_savepoint(const struct table *table)
+{
+    return (struct table_savepoint){table->arena.header->journal_count, table->deferred_count};
+}
+
+void
+table_rollback(struct table *table, const struct table_savepoint *savepoint)
+{
+    struct table_header *header = table->arena.header;
+    int rc = walk_until(table, savepoint->journal_count, undo_entry, NULL);
+    dor_assert(rc == 0);
+    table->deferred_count = savepoint->deferred_count;
+    /* Block by block, the count first: a process that dies in between leaves an empty newest one,
+     * and recovery passes over entries that are undone. */
+    for (uint32_t number = savepoint->journal_count / JOURNAL_ENTRIES; header->journal != 0;) {
+        uint32_t unit = header->journal;
+        const uint32_t *words = journal_block(table, unit);
+        if (words == NULL || words[3] <= number)
+            break;
+        table_arena_put(&table->arena, &header->journal_count, words[3] * JOURNAL_ENTRIES);
+        table_arena_put(&table->arena, &header->journal, words[2]);
+        table_heap_free(&table->arena, unit, table_heap_units(JOURNAL_BYTES));
+    }
+    table_arena_put(&table->arena, &header->journal_count, savepoint->journal_count);
 }

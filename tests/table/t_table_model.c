@@ -21,7 +21,7 @@ struct model {
     int64_t expiry_ms[KEYS];
 };
 
-static struct model model, saved;
+static struct model model, saved, before_part;
 static struct base_random rng;
 static int64_t now_ms = 1000000;
 
@@ -169,7 +169,17 @@ main(void)
         bool aborts = round % 4 == 1;
         if (table_begin(table) != 0)
             bail("%s", dor_err_message());
-        for (unsigned n = 0; n < 1000; n++)
+        for (unsigned n = 0; n < 400; n++)
+            change(table);
+        /* A part of it is taken back; sometimes longer than a block of the journal. */
+        struct table_savepoint savepoint = table_savepoint(table);
+        before_part = model;
+        for (unsigned n = 0; n < round * 40; n++)
+            change(table);
+        table_rollback(table, &savepoint);
+        model = before_part;
+        ok(same_as_model(table), "round %u: a part of a transaction is taken back", round);
+        for (unsigned n = 0; n < 400; n++)
             change(table);
         if (round % 4 == 3) {
             /* As if the process had died here. */
