@@ -61,7 +61,7 @@ int
 table_arena_create(int fd, uint64_t limit_bytes, uint32_t seed, struct table_arena *ret)
 {
     AUTO_CLOSE int guard = fd;
-    struct table_arena arena;
+    struct table_arena arena = {.fd = -1};
     int rc = map_arena(fd, limit_bytes, &arena);
     if (rc != 0)
         return rc;
@@ -71,6 +71,7 @@ table_arena_create(int fd, uint64_t limit_bytes, uint32_t seed, struct table_are
         return rc;
     }
     struct table_header *header = arena.header;
+    dor_assert(header != NULL);
     header->version = TABLE_VERSION;
     header->seed = seed;
     header->top = sizeof *header / TABLE_UNIT_BYTES;
@@ -90,13 +91,13 @@ table_arena_open(
     struct table_arena *ret)
 {
     AUTO_CLOSE int guard = fd;
-    uint64_t file_bytes;
+    uint64_t file_bytes = 0;
     int rc = base_file_size(fd, "the memory of a table", &file_bytes);
     if (rc != 0)
         return rc;
     if (file_bytes < DOR_PAGE_BYTES || file_bytes > TABLE_ARENA_BYTES_MAX + DOR_PAGE_BYTES)
         return dor_fail(DOR_E_CORRUPT, "a table of %" PRIu64 " bytes is none", file_bytes);
-    struct table_arena arena;
+    struct table_arena arena = {.fd = -1};
     rc = map_arena(
         fd, base_max_u64(limit_bytes, base_min_u64(file_bytes, TABLE_ARENA_BYTES_MAX)), &arena);
     if (rc != 0)
@@ -107,6 +108,7 @@ table_arena_open(
     }
     arena.lacking_bytes = mapped != NULL ? file_bytes : 0;
     const struct table_header *header = arena.header;
+    dor_assert(header != NULL);
     if (header->magic != TABLE_MAGIC || header->version != TABLE_VERSION ||
         (uint64_t)header->top * TABLE_UNIT_BYTES >
             base_min_u64(file_bytes, TABLE_ARENA_BYTES_MAX) ||

@@ -201,6 +201,7 @@ table_cmd_function_list(struct table_call *call)
 {
     const struct table_arg *pattern = NULL;
     bool with_code = false;
+    dor_assert(call->args != NULL);
     for (uint32_t i = 2; i < call->arg_count; i++) {
         if (!with_code && table_arg_is(&call->args[i], "withcode")) {
             with_code = true;
@@ -226,6 +227,7 @@ table_cmd_tfunction_list(struct table_call *call)
 {
     const struct table_arg *pattern = NULL;
     bool with_code = false;
+    dor_assert(call->args != NULL);
     for (uint32_t i = 2; i < call->arg_count; i++) {
         if (table_arg_is(&call->args[i], "withcode"))
             with_code = true;

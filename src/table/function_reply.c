@@ -48,7 +48,7 @@ static void
 reply_status_text(struct table_reply *reply, struct table_engine_bytes text)
 {
     char line[TABLE_ENGINE_ERROR_BYTES];
-    size_t n = base_min_u64(text.length, sizeof line - 1);
+    size_t n = text.bytes == NULL ? 0 : base_min_u64(text.length, sizeof line - 1);
     for (size_t i = 0; i < n; i++)
         line[i] = text.bytes[i] < ' ' ? ' ' : (char)text.bytes[i];
     line[n] = '\0';

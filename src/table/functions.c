@@ -573,8 +573,12 @@ run(struct table_functions *functions, struct table_call *call,
     struct table_engine_bytes local[ARGS_LOCAL];
     AUTO_FREE struct table_engine_bytes *many = NULL;
     struct table_engine_bytes *args = local;
-    if (count > ARGS_LOCAL && (args = many = base_array(count, sizeof *many)) == NULL)
-        return DOR_E_NO_MEMORY;
+    if (count > ARGS_LOCAL) {
+        many = base_array(count, sizeof *many);
+        if (many == NULL)
+            return DOR_E_NO_MEMORY;
+        args = many;
+    }
     for (uint32_t i = 0; i < count; i++)
         args[i] =
             (struct table_engine_bytes){call->args[3 + i].bytes, call->args[3 + i].length};

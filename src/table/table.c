@@ -788,6 +788,7 @@ table_expire(
             return rc;
         rc = make_draft(table, key, value.length, expiry_ms, &draft);
         if (rc == 0) {
+            dor_assert(draft.bytes != NULL);
             memcpy(draft.bytes, value.bytes, value.length);
             rc = commit_draft(table, key, &draft, TABLE_CHANGE_EXPIRY);
         }

@@ -70,7 +70,7 @@ table_journal_add(struct table *table, uint32_t hash, uint32_t old_ref, uint32_t
     }
     if (words == NULL)
         return dor_fail(DOR_E_CORRUPT, "the table is damaged: its journal is not inside it");
-    uint32_t *entry = words + JOURNAL_HEAD + at * ENTRY_WORDS;
+    uint32_t *entry = words + JOURNAL_HEAD + (size_t)at * ENTRY_WORDS;
     table_arena_touch(
         &table->arena, (uint64_t)((uint8_t *)entry - table->arena.base),
         ENTRY_WORDS * sizeof *entry);

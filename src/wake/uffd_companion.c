@@ -21,7 +21,7 @@
 #define ZERO_PAGES (WAKE_HUGE_BYTES / DOR_PAGE_BYTES)
 
 #define READERS_MAX   2
-#define READERS_PAGES (2 * WAKE_PUSH_PAGES)
+#define READERS_PAGES ((uint64_t)2 * WAKE_PUSH_PAGES)
 
 static bool
 is_wanted(const struct wake_client *client, uint64_t page)
