@@ -128,7 +128,7 @@ static void
 check_blocks(const char *text, const char *name, const uint8_t *bytes, size_t size_bytes)
 {
     char begin[64];
-    snprintf(begin, sizeof begin, "<!-- bytes: %s -->", name);
+    snprintf(begin, sizeof begin, "<!-- bytes of a table: %s -->", name);
     unsigned lines = 0;
     for (const char *block = strstr(text, begin); block != NULL; block = strstr(block, begin)) {
         const char *line = strchr(strstr(block, "```text"), '\n') + 1;
