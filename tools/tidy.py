@@ -13,12 +13,12 @@ SPDX = re.compile(r"^(/\*|//|#|\.\\\"|<!--) ?SPDX-License-Identifier: Apache-2\.
 BANNED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|WI" r"P|not yet imple" r"mented|for no" r"w)\b")
 ABSOLUTE = re.compile(r"(?<![\w.$~})])/(work|home|Users)/\w")
 HEADER_LINES = ("Ownership:", "Threads:", "Errors:")
-TEXT_SUFFIXES = {".c", ".h", ".def", ".py", ".sh", ".md", ".build", ".txt", ".map", ".mdoc", ".yml", ".in", ".service", ".socket", ".conf", ""}
+TEXT_SUFFIXES = {".c", ".h", ".def", ".js", ".py", ".sh", ".md", ".build", ".txt", ".map", ".mdoc", ".yml", ".in", ".service", ".socket", ".conf", ""}
 
 
 def text_files():
     """Every text file that belongs to the project and can be read, but the licence and test data."""
-    top = ("include", "src", "tests", "bench", "docs", "dist", "tools", ".ci")
+    top = ("include", "src", "tests", "bench", "docs", "dist", "examples", "tools", ".ci")
     for path in sorted(checks.ROOT.glob("*")):
         if path.is_file() and path.name not in ("LICENSE", ".git") and path.suffix in TEXT_SUFFIXES:
             yield path
