@@ -28,7 +28,7 @@ enum {
     TABLE_BUCKET_SLOTS = 7,
     TABLE_FIRST_BUCKETS = 16, /* inside the header */
     TABLE_SEGMENTS = 24,
-    TABLE_FREE_CLASSES = 226,
+    TABLE_FREE_CLASSES = 432,
 };
 
 #define TABLE_MAGIC 0x4c425444u /* "DTBL" */

@@ -3,8 +3,8 @@
  * heap.c - segregated lists of free blocks with two levels of sizes (as in TLSF, Masmano et al.,
  * ECRTS 2004), without tags at the ends of blocks: neighbours are joined by a sweep.
  *
- *     units 1 ... 16     a class each; one unit is in no list, the sweep joins it
- *     more               eight classes for each doubling: at most an eighth is lost
+ *     units 1 ... 32     a class each; one unit is in no list, the sweep joins it
+ *     more               sixteen classes for each doubling: at most a sixteenth is lost
  *
  * A block is taken from the first class that surely fits, what is left over becomes free again;
  * if no list has one, it is taken at the top.
@@ -24,7 +24,9 @@
 
 #include "base/err.h"
 
-#define EXACT_UNITS      16 /* classes 0 ... 15 hold 1 ... 16 units */
+#define EXACT_LOG        5
+#define EXACT_UNITS      (1u << EXACT_LOG) /* classes 0 ... 31 hold 1 ... 32 units */
+#define STEP_LOG         4                 /* 2 to that many classes for each doubling */
 #define FREE_TAG         (TABLE_KEY_FREE << 16)
 #define PUNCH_UNITS      (65536 / TABLE_UNIT_BYTES)
 #define PUNCH_STEP_UNITS ((1u << 20) / TABLE_UNIT_BYTES)
@@ -49,7 +51,8 @@ class_below(uint32_t units)
     if (units <= EXACT_UNITS)
         return units - 1;
     unsigned log = log2_floor(units);
-    return EXACT_UNITS - 1 + (log - 4) * 8 + ((units >> (log - 3)) & 7);
+    unsigned part = (units >> (log - STEP_LOG)) & ((1u << STEP_LOG) - 1);
+    return EXACT_UNITS - 1 + ((log - EXACT_LOG) << STEP_LOG) + part;
 }
 
 static uint32_t
@@ -57,7 +60,7 @@ round_units(uint32_t units)
 {
     if (units <= EXACT_UNITS)
         return units < 2 ? 2 : units;
-    uint32_t step = 1u << (log2_floor(units) - 3);
+    uint32_t step = 1u << (log2_floor(units) - STEP_LOG);
     return (units + step - 1) & ~(step - 1);
 }
 
