@@ -283,14 +283,26 @@ table_reply_integer(struct table_reply *reply, int64_t number)
     wrote(reply, n + 1);
 }
 
+/* The fewest digits that are read back as NUMBER: 0.1 and not 0.10000000000000001. */
+static void
+format_double(double number, char *text, size_t size)
+{
+    if (isinf(number) || isnan(number)) {
+        snprintf(text, size, "%s", isnan(number) ? "nan" : number > 0 ? "inf" : "-inf");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, number);
+        if (strtod(text, NULL) == number)
+            return;
+    }
+}
+
 void
 table_reply_double(struct table_reply *reply, double number)
 {
     char text[64];
-    if (isinf(number))
-        snprintf(text, sizeof text, "%s", number > 0 ? "inf" : "-inf");
-    else
-        snprintf(text, sizeof text, "%.17g", number);
+    format_double(number, text, sizeof text);
     if (reply->protocol < 3) {
         table_reply_text(reply, text);
         return;

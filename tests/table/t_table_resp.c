@@ -5,6 +5,8 @@
  */
 #include "tap.h"
 
+#include <float.h>
+#include <math.h>
 #include <sys/mman.h>
 
 #include "base/mem.h"
@@ -178,6 +180,33 @@ write_all(struct table_reply *reply)
     table_reply_set(reply, 0);
 }
 
+/* A double has the fewest digits that are read back as the same. */
+static void
+test_doubles(void)
+{
+    const struct {
+        double number;
+        const char *text;
+    } doubles[] = {
+        {0.1, ",0.1\r\n"},
+        {86.71, ",86.71\r\n"},
+        {1.0 / 3, ",0.3333333333333333\r\n"},
+        {0.1 + 0.2, ",0.30000000000000004\r\n"},
+        {-1e21, ",-1e+21\r\n"},
+        {DBL_TRUE_MIN, ",4.94065645841247e-324\r\n"},
+        {INFINITY, ",inf\r\n"},
+        {-(double)NAN, ",nan\r\n"},
+    };
+    struct table_chunk_pool pool = {0};
+    struct table_reply reply = {.pool = &pool, .protocol = 3};
+    for (size_t i = 0; i < sizeof doubles / sizeof doubles[0]; i++) {
+        table_reply_double(&reply, doubles[i].number);
+        is_str(written(&reply), doubles[i].text, "%g", doubles[i].number);
+        table_reply_clear(&reply);
+    }
+    table_chunk_pool_free(&pool);
+}
+
 static void
 test_replies(void)
 {
@@ -247,6 +276,7 @@ main(void)
     test_large();
     test_integers();
     test_replies();
+    test_doubles();
     test_pinned();
     resp_args_free(&args);
     return done_testing();
