@@ -69,6 +69,12 @@ struct table_engine_host {
     /* A call goes on; true = stop it. ELAPSED_NS is 1 ms or more. */
     bool (*tick)(void *tenant, uint64_t elapsed_ns);
 
+    /*
+     * A call has ended, and what libraries keep in variables is more than a call may take: the
+     * context of the tenant, or of ALL tenants, has to go. Not now: when the engine has returned.
+     */
+    void (*kept_too_much)(void *tenant, bool all);
+
     const char *(*last_error)(void);
 };
 

@@ -28,16 +28,18 @@
 
 #include "table/engine_jsc.h"
 
-#define STEP_NS       1000000u
-#define STEP_MAX_NS   16000000u
-#define COLLECT_CALLS 4096             /* calls between two looks at the heap */
-#define CONTEXT_BYTES UINT64_C(262144) /* about what one takes with a library */
+#define STEP_NS            1000000u
+#define STEP_MAX_NS        16000000u
+#define COLLECT_CALLS      4096             /* calls between two looks at the heap */
+#define CONTEXT_BYTES      UINT64_C(262144) /* about what one takes with a library */
+#define GARBAGE_BYTES_TEXT "33554432"
 /* A look walks all of the heap. So many times what it took goes by before the next one. */
-#define REST_IN_CALL 4
-#define REST_BETWEEN 50
-#define VIEW_MIN     UINT64_C(65536)
-#define VIEW_MAX     (UINT64_C(1) << 32)
-#define ARGS_MAX     16384
+#define REST_IN_CALL  4
+#define REST_AFTER_GC 1
+#define REST_BETWEEN  50
+#define VIEW_MIN      UINT64_C(65536)
+#define VIEW_MAX      (UINT64_C(1) << 32)
+#define ARGS_MAX      16384
 
 struct jsc *jsc_engine;
 
@@ -215,9 +217,23 @@ collect(struct jsc *engine, uint64_t bytes)
         JSSynchronousGarbageCollectForDebugging(engine->root);
         now_bytes = heap_bytes(engine);
         engine->settled_bytes = now_bytes;
-        engine->fresh_count = 0;
     }
     return now_bytes;
+}
+
+/*
+ * What is left after a collection is kept in variables of libraries. The heap does not tell whose
+ * they are: too much is first held against who called last, then against all.
+ */
+static void
+bound_kept(struct jsc_context *context)
+{
+    struct jsc *engine = context->engine;
+    uint64_t bare_bytes = (engine->context_count + 1) * CONTEXT_BYTES;
+    bool over = engine->settled_bytes > bare_bytes + engine->limits.heap_bytes;
+    if (over)
+        engine->host->kept_too_much(context->tenant, engine->was_over);
+    engine->was_over = over && !engine->was_over;
 }
 
 static void
@@ -227,12 +243,15 @@ end(struct jsc_context *context)
     engine->current = NULL;
     if (engine->ticked)
         arm(engine, STEP_NS);
-    /* What others have come to need may not be counted as a call's. */
-    if (engine->fresh_count * CONTEXT_BYTES > engine->limits.heap_bytes / 4)
-        collect(engine, 0);
-    bool wanted = engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS;
-    if (wanted && may_look(engine, REST_BETWEEN))
-        collect(engine, engine->settled_bytes + engine->limits.heap_bytes / 2);
+    bool collected = atomic_load_explicit(&engine->collected, memory_order_relaxed);
+    bool wanted = collected || engine->ticked || ++engine->calls_since_look >= COLLECT_CALLS;
+    if (!engine->was_over &&
+        !(wanted && may_look(engine, collected ? REST_AFTER_GC : REST_BETWEEN)))
+        return;
+    atomic_store_explicit(&engine->collected, false, memory_order_relaxed);
+    uint64_t bytes = engine->settled_bytes + engine->limits.heap_bytes / 2;
+    if (collect(engine, engine->was_over ? 0 : bytes) == engine->settled_bytes)
+        bound_kept(context);
 }
 
 /* Some of what the engine does asks nobody: a regular expression may end long after its time. */
@@ -346,8 +365,7 @@ furnish(struct jsc_context *context, char *error)
 {
     JSGlobalContextRef global = context->global;
     JSValueRef exception = NULL, made = NULL;
-    JSValueRef function =
-        JSEvaluateScript(global, context->engine->source, NULL, NULL, 1, &exception);
+    JSValueRef function = JSScriptEvaluate(global, context->engine->script, NULL, &exception);
     if (function != NULL && JSValueIsObject(global, function)) {
         JSValueRef args[] = {jsc_natives(global)};
         made = JSObjectCallAsFunction(
@@ -380,8 +398,10 @@ jsc_tenant_free(void *context_)
     JSGlobalContextRelease(context->global);
     if (context->base != NULL)
         munmap(context->base, context->reserved_bytes);
-    context->engine->view_bytes -= context->view_bytes;
-    context->engine->context_count--;
+    struct jsc *engine = context->engine;
+    engine->view_bytes -= context->view_bytes;
+    engine->context_count--;
+    engine->settled_bytes -= min_u64(engine->settled_bytes, CONTEXT_BYTES);
     free(context);
 }
 
@@ -395,7 +415,8 @@ jsc_tenant_new(void *state, void *tenant, void **ret, char *error)
     *context = (struct jsc_context){.engine = engine, .tenant = tenant};
     context->global = JSGlobalContextCreateInGroup(engine->group, NULL);
     engine->context_count++;
-    engine->fresh_count++;
+    /* What others have come to need may not be counted as a call's. */
+    engine->settled_bytes += CONTEXT_BYTES;
     if (!furnish(context, error) || !jsc_follow_arena(context)) {
         jsc_tenant_free(context);
         if (error[0] == '\0')
@@ -665,9 +686,9 @@ jsc_destroy(void *state)
 {
     struct jsc *engine = state;
     JSValueUnprotect(engine->root, engine->enter);
+    JSScriptRelease(engine->script);
     JSGlobalContextRelease(engine->root);
     JSContextGroupRelease(engine->group);
-    JSStringRelease(engine->source);
     JSStringRelease(engine->heap_size);
     JSStringRelease(engine->no_eval);
     free(engine->scratch);
@@ -675,33 +696,58 @@ jsc_destroy(void *state)
     jsc_engine = NULL;
 }
 
+/*
+ * The engine lets garbage grow as large as its heap is, and takes views of arenas for heap. With a
+ * bound of its own it collects after so much was allocated, whatever there is. It reads its
+ * options from the environment when the first group is made.
+ */
+static void
+bound_garbage(void)
+{
+    (void)setenv("JSC_gcMaxHeapSize", GARBAGE_BYTES_TEXT, 0);
+}
+
+/* So much was allocated since the last time that what is kept may have grown. */
+static void
+on_collected(JSContextGroupRef group, void *arg)
+{
+    struct jsc *engine = arg;
+    (void)group;
+    atomic_store_explicit(&engine->collected, true, memory_order_relaxed);
+}
+
+static bool
+has_all_calls(void)
+{
+    return JSContextGroupSetExecutionTimeLimit != NULL &&
+           JSGlobalContextSetEvalEnabled != NULL && JSGetMemoryUsageStatistics != NULL &&
+           JSContextGroupAddHeapFinalizer != NULL &&
+           JSScriptCreateReferencingImmortalASCIIText != NULL && JSScriptEvaluate != NULL &&
+           JSScriptRelease != NULL && JSLock != NULL && JSUnlock != NULL &&
+           JSSynchronousGarbageCollectForDebugging != NULL;
+}
+
 static int
 jsc_start(const struct table_engine_host *host, void **ret, char *error)
 {
-    if (JSContextGroupSetExecutionTimeLimit == NULL || JSGlobalContextSetEvalEnabled == NULL ||
-        JSGetMemoryUsageStatistics == NULL || JSLock == NULL || JSUnlock == NULL ||
-        JSSynchronousGarbageCollectForDebugging == NULL)
+    if (!has_all_calls())
         return jsc_fail(error, DOR_E_UNSUPPORTED, "JavaScriptCore without limits for scripts");
     if (jsc_engine != NULL)
         return jsc_fail(error, DOR_E_EXISTS, "there is one engine in a process");
     struct jsc *engine = calloc(1, sizeof *engine);
-    uint8_t *text = malloc(jsc_kv_source_bytes + 1);
-    if (engine == NULL || text == NULL) {
-        free(engine);
-        free(text);
+    if (engine == NULL)
         return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for the engine");
-    }
-    memcpy(text, jsc_kv_source, jsc_kv_source_bytes);
-    text[jsc_kv_source_bytes] = '\0';
     engine->host = host;
-    engine->source = JSStringCreateWithUTF8CString((char *)text);
-    free(text);
     engine->heap_size = JSStringCreateWithUTF8CString("heapSize");
     engine->no_eval = JSStringCreateWithUTF8CString("code from text is not allowed");
+    bound_garbage();
     engine->group = JSContextGroupCreate();
+    engine->script = JSScriptCreateReferencingImmortalASCIIText(
+        engine->group, NULL, 1, jsc_kv_source, jsc_kv_source_bytes, NULL, NULL);
     engine->root = JSGlobalContextCreateInGroup(engine->group, NULL);
     engine->enter = JSObjectMakeFunctionWithCallback(engine->root, NULL, on_enter);
     JSValueProtect(engine->root, engine->enter);
+    JSContextGroupAddHeapFinalizer(engine->group, on_collected, engine);
     jsc_engine = engine;
     arm(engine, STEP_NS);
     *ret = engine;

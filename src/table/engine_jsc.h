@@ -11,6 +11,7 @@
 #define DOR_TABLE_ENGINE_JSC_H
 
 #include <JavaScriptCore/JavaScript.h>
+#include <stdatomic.h>
 
 #include "table/engine.h"
 
@@ -21,6 +22,15 @@ JSContextGroupSetExecutionTimeLimit(JSContextGroupRef, double, should_stop_fn *,
 __attribute__((weak)) void JSGlobalContextSetEvalEnabled(JSGlobalContextRef, bool, JSStringRef);
 __attribute__((weak)) JSObjectRef JSGetMemoryUsageStatistics(JSContextRef);
 __attribute__((weak)) void JSSynchronousGarbageCollectForDebugging(JSContextRef);
+typedef void heap_finalizer_fn(JSContextGroupRef group, void *arg);
+__attribute__((weak)) void
+JSContextGroupAddHeapFinalizer(JSContextGroupRef, heap_finalizer_fn *, void *);
+typedef struct OpaqueJSScript *JSScriptRef;
+__attribute__((weak)) JSScriptRef JSScriptCreateReferencingImmortalASCIIText(
+    JSContextGroupRef, JSStringRef url, int line, const char *, size_t, JSStringRef *, int *);
+__attribute__((weak)) JSValueRef
+JSScriptEvaluate(JSContextRef, JSScriptRef, JSValueRef self, JSValueRef *exception);
+__attribute__((weak)) void JSScriptRelease(JSScriptRef);
 __attribute__((weak)) void JSLock(JSContextRef);
 __attribute__((weak)) void JSUnlock(JSContextRef);
 
@@ -33,17 +43,19 @@ struct jsc {
     JSContextGroupRef group;
     JSGlobalContextRef root; /* in which no tenant's code runs */
     JSObjectRef enter;
-    JSStringRef source, heap_size, no_eval;
+    JSScriptRef script; /* kv.js: one text for all contexts */
+    JSStringRef heap_size, no_eval;
     struct jsc_context *current; /* whose call or load runs */
     struct table_engine_limits limits;
     uint64_t began_ns, cpu_ns, step_ns;
     uint64_t view_bytes;         /* of all contexts; the engine counts them as heap */
-    uint64_t settled_bytes;      /* heap after the last collection */
+    uint64_t settled_bytes;      /* heap after the last collection, and contexts since */
     uint64_t looked_ns, look_ns; /* when the heap was last looked at, and what that took */
     uint32_t context_count, calls_since_look;
-    uint32_t fresh_count; /* contexts that are not yet in settled_bytes */
     enum stop stop;
     bool read_only, loading, ticked;
+    bool was_over;         /* the last look found that too much is kept between calls */
+    atomic_bool collected; /* relaxed: garbage went, by whichever thread, since the last look */
     void (*entered)(void *context);
     void *entered_context;
     uint8_t *scratch;

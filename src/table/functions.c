@@ -187,6 +187,14 @@ host_tick(void *tenant, uint64_t elapsed_ns)
     return table_status_call_is_killed();
 }
 
+static void
+host_kept_too_much(void *tenant, bool all)
+{
+    struct table_functions *functions = tenant;
+    functions->drop = true;
+    functions->drop_all = all;
+}
+
 static char *
 copy_text(struct table_engine_bytes bytes)
 {
@@ -261,6 +269,7 @@ static const struct table_engine_host host = {
     .registered = host_registered,
     .arena = host_arena,
     .tick = host_tick,
+    .kept_too_much = host_kept_too_much,
     .last_error = dor_err_message,
 };
 
@@ -427,10 +436,57 @@ make_registry(
     return 0;
 }
 
+/* ---- contexts ---- */
+
+static void
+unlist(struct table_functions *functions)
+{
+    struct table_worker *worker = functions->worker;
+    if (!functions->listed)
+        return;
+    *(functions->newer != NULL ? &functions->newer->older : &worker->newest) = functions->older;
+    *(functions->older != NULL ? &functions->older->newer : &worker->oldest) = functions->newer;
+    functions->newer = functions->older = NULL;
+    functions->listed = false;
+    worker->context_count--;
+}
+
+/* The context is used now: it is the newest, and the oldest go. */
+static void
+touch(struct table_functions *functions)
+{
+    struct table_worker *worker = functions->worker;
+    if (worker->newest == functions || functions->registry->context == NULL)
+        return;
+    unlist(functions);
+    functions->older = worker->newest;
+    *(worker->newest != NULL ? &worker->newest->newer : &worker->oldest) = functions;
+    worker->newest = functions;
+    functions->listed = true;
+    worker->context_count++;
+    while (worker->context_count > TABLE_CONTEXTS_KEPT)
+        table_functions_forget(worker->oldest->tenant);
+}
+
+/* Let go of contexts that keep too much, now that none of them runs. */
+static void
+drop_contexts(struct table_functions *functions)
+{
+    struct table_worker *worker = functions->worker;
+    if (!functions->drop)
+        return;
+    functions->drop = false;
+    table_functions_forget(functions->tenant);
+    while (functions->drop_all && worker->oldest != NULL)
+        table_functions_forget(worker->oldest->tenant);
+    functions->drop_all = false;
+}
+
 static void
 free_functions(void *arg)
 {
     struct table_functions *functions = arg;
+    unlist(functions);
     free_registry(functions, functions->registry);
     base_free(functions);
 }
@@ -447,6 +503,7 @@ table_functions_forget(struct table_tenant *tenant)
     struct table_functions *functions = tenant->functions;
     if (functions == NULL)
         return;
+    unlist(functions);
     free_registry(functions, functions->registry);
     functions->registry = NULL;
 }
@@ -461,6 +518,7 @@ table_functions_of(struct table_call *call, struct table_functions **ret)
         if (functions == NULL)
             return DOR_E_NO_MEMORY;
         functions->tenant = tenant;
+        functions->worker = call->worker;
         functions->engine = table_worker_engine(call->worker);
         tenant->functions = functions;
         tenant->functions_free = free_functions;
@@ -471,6 +529,7 @@ table_functions_of(struct table_call *call, struct table_functions **ret)
         if (rc != 0)
             return rc;
     }
+    touch(functions);
     *ret = functions;
     return 0;
 }
@@ -531,6 +590,7 @@ table_functions_add(
         free_registry(functions, functions->registry);
         functions->registry = made;
     }
+    touch(functions);
     *ret_name = head.name;
     return 0;
 }
@@ -609,6 +669,7 @@ run(struct table_functions *functions, struct table_call *call,
         table_function_reply(call->reply, &result);
     else
         reply_failure(functions, call->reply, rc, error, function);
+    drop_contexts(functions);
     return 0;
 }
 

@@ -2,7 +2,8 @@
 /*
  * functions.h - a tenant's storage functions: libraries kept in its table, run by the engine, each
  * call one transaction. The engine gets a context for the tenant at the first load or call, and
- * another one after a library went or a call broke it; what functions keep in their own variables
+ * another one after a library went, too much was kept in variables, or TABLE_CONTEXTS_KEPT other
+ * tenants of the worker were served since the last use; what functions keep in their own variables
  * is then gone.
  *
  * Ownership:  a tenant owns its functions, the worker's caller the engine.
@@ -33,7 +34,10 @@ struct table_function_library {
     struct table_function_library *next; /* by name */
 };
 
-enum { TABLE_FUNCTION_CHAINS = 64 };
+enum {
+    TABLE_FUNCTION_CHAINS = 64,
+    TABLE_CONTEXTS_KEPT = 128, /* in a worker; a context takes some 250 KiB and 1 ms */
+};
 
 /* What the engine was told of a set of libraries. */
 struct table_registry {
@@ -45,6 +49,7 @@ struct table_registry {
 
 struct table_functions {
     struct table_tenant *tenant;
+    struct table_worker *worker;
     struct table_engine *engine;
     struct table_registry *registry; /* NULL = to be made from the table */
     struct table_registry *filling;  /* whose library is being loaded */
@@ -52,6 +57,9 @@ struct table_functions {
     bool changing;            /* the running call changed something */
     struct table_group group; /* of its changes */
     bool is_long;
+    bool drop, drop_all; /* this context, or all of the worker, when the call is over */
+    bool listed;         /* between its neighbours of the worker's list */
+    struct table_functions *newer, *older;
     uint64_t calls, stopped, failed;
 };
 

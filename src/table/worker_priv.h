@@ -22,6 +22,8 @@ struct table_worker {
     struct resp_args args;         /* of the requests that are being run */
     struct table_reply void_reply; /* for who wants no replies */
     struct table_client *pending, *ready, *held;
+    struct table_functions *newest, *oldest; /* those with a context, by their last use */
+    uint32_t context_count;
     int64_t now_ms;         /* of this turn, since 1970 */
     uint64_t turn;          /* its number */
     uint64_t function_turn; /* in which a function was last called */
