@@ -83,29 +83,18 @@ table_cmd_tfunction_delete(struct table_call *call)
 }
 
 static bool
-first_name(void *context, const struct table_key *key, const struct table_value *value)
+remove_library(void *context, const struct table_key *key, const struct table_value *value)
 {
     (void)value;
-    *(struct table_key *)context = *key;
-    return false;
+    return table_remove(context, key);
 }
 
-/* All libraries go; they are few. */
-static void
+static int
 remove_all(struct table_call *call)
 {
-    struct table_stat stat;
-    table_stat(call->table, &stat);
-    for (uint64_t n = 0; n < stat.libraries; n++) {
-        struct table_key key = {0};
-        uint64_t cursor = 0;
-        do
-            cursor = table_scan(call->table, cursor, 64, true, first_name, &key);
-        while (cursor != 0 && key.bytes == NULL);
-        if (key.bytes == NULL || !table_remove(call->table, &key))
-            break;
-    }
+    int rc = table_each_library(call->table, remove_library, call->table);
     table_functions_forget(call->tenant);
+    return rc;
 }
 
 int
@@ -116,8 +105,8 @@ table_cmd_function_flush(struct table_call *call)
         table_reply_error(call->reply, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
         return 0;
     }
-    remove_all(call);
-    return table_call_ok(call);
+    int rc = remove_all(call);
+    return rc != 0 ? rc : table_call_ok(call);
 }
 
 /* ---- telling ---- */
@@ -286,14 +275,9 @@ int
 table_cmd_function_dump(struct table_call *call)
 {
     AUTO_BUF struct base_buf buf = {0};
-    struct table_stat stat;
-    table_stat(call->table, &stat);
-    uint64_t cursor = 0;
-    if (stat.libraries != 0)
-        do
-            cursor = table_scan(call->table, cursor, 64, true, dump_library, &buf);
-        while (cursor != 0);
-    int rc = table_dump_end(&buf);
+    int rc = table_each_library(call->table, dump_library, &buf);
+    if (rc == 0)
+        rc = table_dump_end(&buf);
     if (rc == 0)
         table_reply_bulk(call->reply, buf.data, buf.size_bytes);
     return rc;
@@ -306,9 +290,7 @@ restore_all(struct table_call *call, const uint8_t *dump, size_t length, enum po
 {
     struct table_functions *functions;
     size_t at = 0;
-    int rc = 0;
-    if (policy == POLICY_FLUSH)
-        remove_all(call);
+    int rc = policy == POLICY_FLUSH ? remove_all(call) : 0;
     while (rc == 0 && at < length) {
         struct table_engine_bytes source, name;
         rc = table_dump_next(dump, length, &at, &source);

@@ -397,7 +397,7 @@ table_cmd_keys(struct table_call *call)
     struct table_chunk *begun = table_reply_array_begin(call->reply);
     uint64_t cursor = 0;
     do
-        cursor = table_scan(call->table, cursor, SCAN_BUCKETS_MAX, false, list_key, &listing);
+        cursor = table_scan(call->table, cursor, SCAN_BUCKETS_MAX, list_key, &listing);
     while (cursor != 0);
     table_reply_array_end(call->reply, begun, NULL, listing.count);
     return 0;
@@ -454,7 +454,7 @@ table_cmd_scan(struct table_call *call)
     /* A bucket holds about four keys. */
     uint32_t buckets =
         count / 4 + 1 < SCAN_BUCKETS_MAX ? (uint32_t)(count / 4 + 1) : SCAN_BUCKETS_MAX;
-    cursor = table_scan(call->table, cursor, buckets, false, list_key, &listing);
+    cursor = table_scan(call->table, cursor, buckets, list_key, &listing);
     char number[24], before[TABLE_BEFORE_BYTES_MAX];
     int length = snprintf(number, sizeof number, "%" PRIu64, cursor);
     snprintf(before, sizeof before, "*2\r\n$%d\r\n%s\r\n", length, number);

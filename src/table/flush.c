@@ -64,30 +64,6 @@ forget_blocks(struct table *table, struct kept *kept)
     }
 }
 
-/* The hashes and places of all libraries, in words. */
-static int
-gather_libraries(const struct table *table, struct base_buf *ret)
-{
-    uint32_t count = table->arena.header->bucket_count;
-    uint32_t left = table->arena.header->library_count;
-    for (uint32_t index = 0; index < count && left > 0; index++) {
-        const struct table_bucket *bucket = table_bucket(table, index);
-        for (uint32_t n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
-            for (unsigned i = 0; i < TABLE_BUCKET_SLOTS && left > 0; i++) {
-                const uint32_t entry[ENTRY_WORDS] = {bucket->hash[i], bucket->ref[i]};
-                if ((entry[1] & REF_LIBRARY) == 0)
-                    continue;
-                int rc = base_buf_append(ret, entry, sizeof entry);
-                if (rc != 0)
-                    return rc;
-                left--;
-            }
-            bucket = table_bucket_next(table, bucket);
-        }
-    }
-    return 0;
-}
-
 /* Put ENTRIES into a block that the header will name; *RET is its unit. */
 static int
 write_block(struct table *table, const struct base_buf *entries, uint32_t *ret)
@@ -191,7 +167,7 @@ table_flush(struct table *table, bool libraries)
         return dor_fail(DOR_E_BUSY, "a table is not emptied inside a transaction");
     AUTO_BUF struct base_buf entries = {0};
     uint32_t block = TABLE_FLUSH_ALL;
-    int rc = libraries ? 0 : gather_libraries(table, &entries);
+    int rc = libraries ? 0 : table_gather_libraries(table, &entries);
     if (rc != 0)
         return rc;
     size_t count = entries.size_bytes / (ENTRY_WORDS * sizeof(uint32_t));

@@ -159,7 +159,7 @@ host_scan(
 {
     const struct table_functions *functions = tenant;
     struct host_scan scan = {fn, context};
-    *ret = table_scan(functions->tenant->table, cursor, buckets, false, scan_key, &scan);
+    *ret = table_scan(functions->tenant->table, cursor, buckets, scan_key, &scan);
     return 0;
 }
 
@@ -400,7 +400,7 @@ load_kept(void *context, const struct table_key *key, const struct table_value *
     if (fill->without.bytes != NULL && key->length == fill->without.length &&
         memcmp(key->bytes, fill->without.bytes, key->length) == 0)
         return true;
-    /* A scan may meet a library twice. */
+    /* A damaged table may have it twice. */
     if (table_function_library_find(fill->registry, key->bytes, key->length) != NULL)
         return true;
     int rc = table_library_parse(value->bytes, value->length, &head);
@@ -421,16 +421,12 @@ make_registry(
     if (registry == NULL)
         return DOR_E_NO_MEMORY;
     struct fill fill = {.functions = functions, .registry = registry, .without = without};
-    struct table_stat stat;
-    table_stat(functions->tenant->table, &stat);
-    uint64_t cursor = 0;
-    if (stat.libraries != 0)
-        do
-            cursor = table_scan(functions->tenant->table, cursor, 64, true, load_kept, &fill);
-        while (cursor != 0 && fill.rc == 0);
-    if (fill.rc != 0) {
+    int rc = table_each_library(functions->tenant->table, load_kept, &fill);
+    if (rc == 0)
+        rc = fill.rc;
+    if (rc != 0) {
         free_registry(functions, registry);
-        return fill.rc;
+        return rc;
     }
     *ret = registry;
     return 0;

@@ -23,17 +23,7 @@
 #include "table/hash.h"
 #include "table/table_priv.h"
 
-#define USE_SHIFT     12 /* times of use are kept in units of 4096 ms */
-#define EVICT_SAMPLES 8
-#define EVICT_TRIES   64
-#define CHAIN_SAMPLE  8 /* buckets of a chain that a random key is taken from */
-#define NUMBER_BYTES  4
-
-static uint16_t
-use_now(const struct table *table)
-{
-    return (uint16_t)((uint64_t)table->now_ms >> USE_SHIFT);
-}
+#define NUMBER_BYTES 4
 
 bool
 table_record(const struct table *table, uint32_t ref, struct table_record *ret)
@@ -209,6 +199,7 @@ table_close(struct table *table)
     base_free(table->deferred);
     base_free(table->pins);
     base_free(table->drafts);
+    base_free(table->hints);
     base_free(table);
 }
 
@@ -216,16 +207,6 @@ struct table_arena *
 table_arena(struct table *table)
 {
     return &table->arena;
-}
-
-/* Blocks in use, and the buckets that are there but not used yet taken off. */
-static uint64_t
-used_units(const struct table *table)
-{
-    const struct table_header *header = table->arena.header;
-    uint64_t ahead =
-        table_buckets_ahead(table) * (uint64_t)(sizeof(struct table_bucket) / TABLE_UNIT_BYTES);
-    return header->used_units > ahead ? header->used_units - ahead : header->used_units;
 }
 
 void
@@ -236,7 +217,7 @@ table_stat(const struct table *table, struct table_stat *ret)
         .keys = header->key_count,
         .libraries = header->library_count,
         .expiring = header->expiring_count,
-        .used_bytes = used_units(table) * TABLE_UNIT_BYTES + sizeof *header,
+        .used_bytes = table_used_units(table) * TABLE_UNIT_BYTES + sizeof *header,
         .arena_bytes = (uint64_t)header->top * TABLE_UNIT_BYTES,
         .limit_bytes = (uint64_t)header->limit_units * TABLE_UNIT_BYTES,
         .expired = table->expired,
@@ -452,6 +433,8 @@ replace(struct table *table, uint32_t hash, struct table_slot slot, uint32_t new
     }
     if (new_ref != 0)
         table_count(table, new_ref, 1);
+    if (__builtin_expect((new_ref & REF_LIBRARY) != 0, 0))
+        table_note_library(table, hash);
     if (old_ref != 0)
         table_count(table, old_ref, -1);
     if (has_old && !table->in_transaction)
@@ -497,111 +480,11 @@ table_find(
     if (touch && table->policy == TABLE_EVICT_LRU) {
         /* Not saved for a mark: a time of use that is newer than the rest does no harm. */
         uint16_t *use = (uint16_t *)(void *)(record.at + 4);
-        if (*use != use_now(table))
-            *use = use_now(table);
+        if (*use != table_use_now(table))
+            *use = table_use_now(table);
     }
     *ret = table_record_value(&record, ref);
     return true;
-}
-
-/*
- * How long ago the record was used, in units of 4096 ms; more than that for what cannot be
- * read.
- */
-static uint32_t
-idle_time(const struct table *table, uint32_t ref)
-{
-    struct table_record record;
-    if (!table_record(table, ref, &record))
-        return UINT32_MAX;
-    return (uint16_t)(use_now(table) - base_le16_get(record.at + 4));
-}
-
-/* A slot with a key in the chain INDEX, which one by RANDOM; none if there is no key. */
-static struct table_slot
-slot_in_chain(const struct table *table, uint32_t index, uint32_t random)
-{
-    struct table_bucket *chain[CHAIN_SAMPLE];
-    unsigned length = 0;
-    struct table_bucket *bucket = table_bucket(table, index);
-    for (; bucket != NULL && length < CHAIN_SAMPLE; bucket = table_bucket_next(table, bucket))
-        chain[length++] = bucket;
-    unsigned slots = length * TABLE_BUCKET_SLOTS;
-    for (unsigned i = 0; i < slots; i++) {
-        unsigned at = (i + random) % slots;
-        uint32_t ref = chain[at / TABLE_BUCKET_SLOTS]->ref[at % TABLE_BUCKET_SLOTS];
-        if (ref != 0 && (ref & REF_LIBRARY) == 0)
-            return (struct table_slot){chain[at / TABLE_BUCKET_SLOTS], at % TABLE_BUCKET_SLOTS};
-    }
-    return (struct table_slot){NULL, 0};
-}
-
-struct table_slot
-table_random_slot(const struct table *table, uint64_t random)
-{
-    const struct table_header *header = table->arena.header;
-    uint32_t count = header->key_count != 0 ? header->bucket_count : 0;
-    uint32_t start = count != 0 ? (uint32_t)((random & UINT32_MAX) * count >> 32) : 0;
-    struct table_slot slot = {NULL, 0};
-    for (uint32_t n = 0; n < count && slot.bucket == NULL; n++) {
-        uint32_t index = start + n < count ? start + n : start + n - count;
-        slot = slot_in_chain(table, index, (uint32_t)(random >> 32) & 0xffffff);
-    }
-    return slot;
-}
-
-/* One key goes: a random one, or the longest unused of some (as Redis does). */
-bool
-table_evict_one(struct table *table)
-{
-    struct table_slot oldest = {NULL, 0};
-    uint32_t oldest_idle = 0;
-    unsigned samples = table->policy == TABLE_EVICT_LRU ? EVICT_SAMPLES : 1;
-    for (unsigned i = 0; i < samples; i++) {
-        struct table_slot slot =
-            table_random_slot(table, base_random_splitmix(&table->random_state));
-        if (slot.bucket == NULL)
-            return false;
-        uint32_t idle = idle_time(table, slot.bucket->ref[slot.index]);
-        if (oldest.bucket == NULL || idle > oldest_idle) {
-            oldest = slot;
-            oldest_idle = idle;
-        }
-    }
-    if (!table_drop_slot(table, oldest))
-        return false;
-    table->evicted++;
-    return true;
-}
-
-int
-table_make_room(struct table *table, uint32_t units)
-{
-    uint64_t limit = table->arena.header->limit_units;
-    bool evicts = table->policy != TABLE_NO_EVICTION;
-    for (unsigned tries = 0;; tries++) {
-        uint64_t want = used_units(table) + units + TABLE_HEAP_FIRST;
-        if (want <= limit)
-            return 0;
-        /* A call evicts some, upkeep the rest. What is evicted in a transaction stays until its
-         * end, so it may go further. */
-        if (evicts && units + TABLE_HEAP_FIRST <= limit &&
-            ((table->in_transaction && want <= limit + limit / 8) ||
-             (tries >= EVICT_TRIES && want <= limit + limit / 16)))
-            return 0;
-        if (!evicts || units + TABLE_HEAP_FIRST > limit || table->in_transaction ||
-            !table_evict_one(table))
-            return dor_fail(
-                DOR_E_NO_SPACE, "the table holds %" PRIu64 " bytes, its limit",
-                limit * TABLE_UNIT_BYTES);
-    }
-}
-
-bool
-table_is_over_limit(const struct table *table)
-{
-    return table->policy != TABLE_NO_EVICTION &&
-           used_units(table) + TABLE_HEAP_FIRST > table->arena.header->limit_units;
 }
 
 uint32_t
@@ -652,7 +535,7 @@ make_draft(
                      (key->is_library ? TABLE_LENGTH_LIBRARY : 0);
     uint32_t tag_key = key->is_number ? TABLE_KEY_NUMBER : key->length;
     base_le32_put(at, (uint32_t)length | flags);
-    base_le32_put(at + 4, tag_key << 16 | use_now(table));
+    base_le32_put(at + 4, tag_key << 16 | table_use_now(table));
     if (expiry_ms != 0)
         base_le64_put(at + sizeof(struct table_block), (uint64_t)expiry_ms);
     if (key->is_number)

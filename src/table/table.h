@@ -183,8 +183,13 @@ DOR_MUST_CHECK int table_flush(struct table *table, bool libraries);
 typedef bool
 table_scan_fn(void *context, const struct table_key *key, const struct table_value *value);
 uint64_t table_scan(
-    struct table *table, uint64_t cursor, uint32_t buckets, bool libraries, table_scan_fn *fn,
-    void *context);
+    struct table *table, uint64_t cursor, uint32_t buckets, table_scan_fn *fn, void *context);
+
+/*
+ * FN for each library until it returns false. It may remove the library it is given and change
+ * nothing else.
+ */
+DOR_MUST_CHECK int table_each_library(struct table *table, table_scan_fn *fn, void *context);
 
 /*
  * Any key, by the random number RANDOM; false in an empty table. SCRATCH holds a number's text.

@@ -10,6 +10,7 @@
 #ifndef DOR_TABLE_TABLE_PRIV_H
 #define DOR_TABLE_TABLE_PRIV_H
 
+#include "base/mem.h"
 #include "table/heap.h"
 #include "table/table.h"
 
@@ -48,6 +49,8 @@ struct table {
     size_t pin_count, pin_cap;
     struct table_extent *drafts; /* given out by table_draft() */
     size_t draft_count, draft_cap;
+    uint32_t *hints; /* hashes of libraries; see libraries.c */
+    size_t hint_count, hint_cap;
 };
 
 /*
@@ -67,6 +70,13 @@ struct table_record {
     bool expires, is_number, is_library;
     uint8_t *at;
 };
+
+/* The present as records have it that are used now, in units of 4096 ms. */
+static inline uint16_t
+table_use_now(const struct table *table)
+{
+    return (uint16_t)((uint64_t)table->now_ms >> 12);
+}
 
 /* False when what REF leads to is no record. */
 bool table_record(const struct table *table, uint32_t ref, struct table_record *ret);
@@ -123,12 +133,6 @@ void table_buckets_reset(struct table *table);
 
 /* ---- table.c ---- */
 
-/* Room for UNITS more, by eviction if that is the policy. */
-DOR_MUST_CHECK int table_make_room(struct table *table, uint32_t units);
-
-bool table_is_over_limit(const struct table *table); /* and may evict */
-bool table_evict_one(struct table *table);           /* false when there is no key */
-
 /* Units below the top that are in no block in use. */
 uint32_t table_free_units(const struct table *table);
 
@@ -142,8 +146,31 @@ void table_free_block(struct table *table, uint32_t unit, uint32_t units);
 /* The record in SLOT goes, because of its time or to make room. */
 bool table_drop_slot(struct table *table, struct table_slot slot);
 
-/* A slot with a key, in the first bucket that has any, from a random one on. */
+/* ---- evict.c ---- */
+
+/* Blocks in use; the buckets that are there but not used yet are taken off. */
+uint64_t table_used_units(const struct table *table);
+
+/* Room for UNITS more, by eviction if that is the policy. */
+DOR_MUST_CHECK int table_make_room(struct table *table, uint32_t units);
+
+bool table_is_over_limit(const struct table *table); /* and may evict */
+bool table_evict_one(struct table *table);           /* false when there is no key */
+
+/* A slot with a key, by the random number RANDOM; none when there is no key. */
 struct table_slot table_random_slot(const struct table *table, uint64_t random);
+
+/* ---- libraries.c ---- */
+
+struct table_library_entry {
+    uint32_t hash, ref;
+};
+
+/* A library with HASH is there: it will be found without looking at all buckets. */
+void table_note_library(struct table *table, uint32_t hash);
+
+/* All libraries as entries, at the end of RET, which is empty. */
+DOR_MUST_CHECK int table_gather_libraries(struct table *table, struct base_buf *ret);
 
 /* ---- transaction.c ---- */
 

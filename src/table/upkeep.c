@@ -43,8 +43,7 @@ gather_chain(
 }
 
 static bool
-scan_bucket(
-    struct table *table, uint32_t index, bool libraries, table_scan_fn *fn, void *context)
+scan_bucket(struct table *table, uint32_t index, table_scan_fn *fn, void *context)
 {
     uint32_t local[CHAIN_LOCAL];
     uint32_t *refs;
@@ -52,8 +51,7 @@ scan_bucket(
     uint32_t count = gather_chain(table, index, local, &refs, &free_refs);
     for (uint32_t i = 0; i < count; i++) {
         struct table_record record;
-        if (((refs[i] & REF_LIBRARY) != 0) != libraries ||
-            !table_record(table, refs[i], &record))
+        if ((refs[i] & REF_LIBRARY) != 0 || !table_record(table, refs[i], &record))
             continue;
         char scratch[16];
         struct table_key key = table_record_key(table, &record, scratch);
@@ -71,13 +69,12 @@ scan_bucket(
 
 uint64_t
 table_scan(
-    struct table *table, uint64_t cursor, uint32_t buckets, bool libraries, table_scan_fn *fn,
-    void *context)
+    struct table *table, uint64_t cursor, uint32_t buckets, table_scan_fn *fn, void *context)
 {
     for (uint32_t n = 0; n < buckets; n++) {
         if (cursor >= table->arena.header->bucket_count)
             return 0;
-        if (!scan_bucket(table, (uint32_t)cursor++, libraries, fn, context))
+        if (!scan_bucket(table, (uint32_t)cursor++, fn, context))
             break;
     }
     return cursor >= table->arena.header->bucket_count ? 0 : cursor;

@@ -111,7 +111,8 @@ hostile_calls(struct table *table, uint32_t *sum)
     }
     uint64_t cursor = 0;
     for (unsigned n = 0; n < 64 && (cursor != 0 || n == 0); n++)
-        cursor = table_scan(table, cursor, 64, n % 2 == 1, hostile_look, sum);
+        cursor = table_scan(table, cursor, 64, hostile_look, sum);
+    *sum += (uint32_t)table_each_library(table, hostile_look, sum);
     for (uint64_t n = 0; n < 10; n++) {
         struct table_key key;
         char scratch[16];

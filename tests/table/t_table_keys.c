@@ -252,7 +252,7 @@ test_scan(void)
     uint64_t cursor = 0;
     unsigned grown = 0;
     do {
-        cursor = table_scan(table, cursor, 5, false, collect, seen);
+        cursor = table_scan(table, cursor, 5, collect, seen);
         for (unsigned i = 0; i < 10; i++, grown++) {
             snprintf(text, sizeof text, "%u", grown);
             set(table, text, "grows");
@@ -268,21 +268,99 @@ test_scan(void)
         missed += seen[i] == 0;
     is_int(missed, 0, "a scan meets all that was there, while %u keys came", grown);
     unsigned calls = 0;
-    cursor = table_scan(table, 0, 1000, false, stop_at_once, &calls);
+    cursor = table_scan(table, 0, 1000, stop_at_once, &calls);
     ok(calls == 1 && cursor != 0, "a scan stops when it is told to");
     is_int(
-        table_scan(table, UINT64_MAX, 10, false, stop_at_once, &calls), 0,
+        table_scan(table, UINT64_MAX, 10, stop_at_once, &calls), 0,
         "a cursor from nowhere is the end");
     struct remover remover = {.table = table};
     uint64_t keys = stat_of(table).keys;
     cursor = 0;
     do
-        cursor = table_scan(table, cursor, 10, false, remove_given, &remover);
+        cursor = table_scan(table, cursor, 10, remove_given, &remover);
     while (cursor != 0);
     is_int(remover.removed, keys, "a scan may remove what it is given");
     is_int(stat_of(table).keys, 0, "and leaves nothing");
     upkeep(table);
-    is_int(table_scan(table, 0, UINT32_MAX, false, stop_at_once, &calls), 0, "an empty scan");
+    is_int(table_scan(table, 0, UINT32_MAX, stop_at_once, &calls), 0, "an empty scan");
+    table_close(table);
+}
+
+/* Buckets stay when keys go: what is left is found all the same, each of it. */
+static void
+test_random_of_few(void)
+{
+    enum { KEYS = 60000, LEFT = 3 };
+    struct table *table = new_table(16 << 20, TABLE_NO_EVICTION);
+    char text[16];
+    struct table_key key;
+    for (unsigned i = 0; i < KEYS; i++) {
+        snprintf(text, sizeof text, "k%u", i);
+        set(table, text, "v");
+    }
+    key = library_of(table, "lib");
+    is_ok(table_set(table, &key, "source", 6, 0), "a library");
+    for (unsigned i = LEFT; i < KEYS; i++) {
+        snprintf(text, sizeof text, "k%u", i);
+        remove_key(table, text);
+    }
+    for (int swept = 0; swept < 2; swept++) {
+        unsigned drawn[LEFT] = {0};
+        for (uint64_t i = 0; i < 300; i++) {
+            unsigned number = LEFT;
+            if (!table_random_key(table, i * 0x9e3779b97f4a7c15, text, &key) ||
+                sscanf((const char *)key.bytes, "k%1u", &number) != 1 || number >= LEFT)
+                bail("a random key is none of those that are left");
+            drawn[number]++;
+        }
+        ok(drawn[0] > 0 && drawn[1] > 0 && drawn[2] > 0, "each is drawn: %u, %u, %u", drawn[0],
+           drawn[1], drawn[2]);
+        upkeep(table);
+    }
+    table_close(table);
+}
+
+struct named {
+    char names[64];
+    struct table *table;
+};
+
+static bool
+note_name(void *context, const struct table_key *key, const struct table_value *value)
+{
+    struct named *named = context;
+    size_t at = strlen(named->names);
+    snprintf(
+        named->names + at, sizeof named->names - at, "%.*s=%.*s ", (int)key->length,
+        (const char *)key->bytes, (int)value->length, (const char *)value->bytes);
+    return named->table == NULL || table_remove(named->table, key);
+}
+
+static void
+test_each_library(void)
+{
+    struct table *table = new_table(1 << 20, TABLE_NO_EVICTION);
+    struct named named = {.names = ""};
+    is_ok(table_each_library(table, note_name, &named), "no library");
+    is_str(named.names, "", "is met");
+    char name[16];
+    /* More names than anybody remembers, one at a time; and the first stays. */
+    for (unsigned i = 0; i < 5000; i++) {
+        snprintf(name, sizeof name, "lib%u", i);
+        struct table_key key = library_of(table, name);
+        if (table_set(table, &key, "s", 1, 0) != 0 || (i > 0 && !table_remove(table, &key)))
+            bail("%s", dor_err_message());
+    }
+    struct table_key twice = library_of(table, "lib0");
+    is_ok(table_set(table, &twice, "t", 1, 0), "it is replaced");
+    set(table, "lib0", "a key");
+    is_ok(table_each_library(table, note_name, &named), "all libraries");
+    is_str(named.names, "lib0=t ", "are one");
+    table = open_again(table, false);
+    named = (struct named){.table = table};
+    is_ok(table_each_library(table, note_name, &named), "opened again");
+    is_str(named.names, "lib0=t ", "it is there, and may be removed");
+    is_int(stat_of(table).libraries, 0, "and is gone");
     table_close(table);
 }
 
@@ -387,11 +465,17 @@ test_limits(void)
     upkeep(table);
     ok(stat_of(table).used_bytes <= 64 << 10, "which upkeep makes good");
     table_close(table);
+}
 
-    table = new_table(64 << 10, TABLE_EVICT_LRU);
-    for (i = 0; i < 2000; i++) {
+static void
+test_longest_unused_go(void)
+{
+    static const char value[200] = "";
+    struct table *table = new_table(64 << 10, TABLE_EVICT_LRU);
+    for (unsigned i = 0; i < 2000; i++) {
+        char text[16];
         snprintf(text, sizeof text, "k%u", i);
-        key = key_of(table, text);
+        struct table_key key = key_of(table, text);
         if (table_set(table, &key, value, sizeof value, 0) != 0)
             bail("%s", dor_err_message());
         table_set_now(table, NOW_MS + (int64_t)i * 4096);
@@ -402,7 +486,12 @@ test_limits(void)
     }
     ok(stat_of(table).evicted > 1000, "longest unused go first, and k0 is there");
     table_close(table);
+}
 
+static void
+test_what_is_no_table(void)
+{
+    struct table *table;
     const struct table_options bad = {.limit_bytes = 1000};
     is_int(table_create(memory_file(), &bad, &table), DOR_E_USAGE, "1000 bytes are too few");
     const struct table_options good = {.limit_bytes = 1 << 20};
@@ -477,8 +566,12 @@ main(void)
     test_expiry();
     test_drafts_and_pins();
     test_scan();
+    test_random_of_few();
     test_libraries();
+    test_each_library();
     test_limits();
+    test_longest_unused_go();
+    test_what_is_no_table();
     test_changes_are_told();
     return done_testing();
 }

@@ -365,7 +365,8 @@ replayed_libraries(int fd, uint64_t *ret_keys)
     unsigned libraries = 0;
     if (table_log_replay(log, table, true, NULL) != 0)
         bail("%s", dor_err_message());
-    (void)table_scan(table, 0, UINT32_MAX, true, count_library, &libraries);
+    if (table_each_library(table, count_library, &libraries) != 0)
+        bail("%s", dor_err_message());
     struct table_stat stat;
     table_stat(table, &stat);
     *ret_keys = stat.keys;

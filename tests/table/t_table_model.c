@@ -128,7 +128,7 @@ counts_agree(struct table *table)
 {
     uint64_t scanned = 0, cursor = 0, there = 0;
     do
-        cursor = table_scan(table, cursor, 7, false, count_key, &scanned);
+        cursor = table_scan(table, cursor, 7, count_key, &scanned);
     while (cursor != 0);
     for (unsigned i = 0; i < KEYS; i++)
         there += model_has(i);

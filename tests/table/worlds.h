@@ -219,7 +219,7 @@ table_trouble(struct table *table)
         return "the units in use do not add up";
     uint64_t count = 0, cursor = 0;
     do
-        cursor = table_scan(table, cursor, 16, false, count_one, &count);
+        cursor = table_scan(table, cursor, 16, count_one, &count);
     while (cursor != 0);
     if (count != stat.keys)
         return "a scan finds not as many keys as there are";
