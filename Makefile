@@ -36,10 +36,10 @@ check: ## the fast tests, under a minute
 	@$(MAKE) --no-print-directory build
 	@tools/run-tests $(BUILD) unit fault fuzz lint
 
-asan: ## fast tests under the address and undefined-behaviour sanitizers
+asan: ## fast tests and all fault points under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory BUILD=build-asan build \
 	    MESON_ARGS='-Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false'
-	@tools/run-tests build-asan unit fault fuzz
+	@tools/run-tests build-asan unit fault fuzz slow
 
 tsan: ## fast tests under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=build-tsan build \

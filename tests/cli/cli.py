@@ -18,6 +18,9 @@ import time
 PAGE = 4096
 USAGE, NOT_FOUND, EXISTS, CORRUPT, IO, NO_SPACE, NO_MEMORY, BUSY, TIMEOUT, DENIED, UNSUPPORTED = range(1, 12)
 
+# Of long rows of points, at each of which something is wrong, a program tries one in so many.
+every = int(os.environ.get("DOR_EVERY") or 1)
+
 program = os.path.abspath(os.environ.get("DORMOUSE", "build/dormouse"))
 work = pathlib.Path(tempfile.mkdtemp(prefix="dormouse-test-"))
 atexit.register(shutil.rmtree, work, ignore_errors=True)

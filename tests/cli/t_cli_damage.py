@@ -97,11 +97,11 @@ def look_at(folder, what):
 
 
 def test_damage():
-    for path, data in whole.items():
-        for kind, changed in kinds_of_damage(data).items():
-            outcomes = look_at(copy_with(path, changed), f"{path.name} {kind}")
-            if path.name.startswith("seg") or path.name.startswith("snap"):
-                ok("same" in outcomes.values(), f"{path.name} {kind}: other snapshots can be read", outcomes)
+    damages = [(path, kind, changed) for path, data in whole.items() for kind, changed in kinds_of_damage(data).items()]
+    for path, kind, changed in damages[rng.randrange(every)::every]:
+        outcomes = look_at(copy_with(path, changed), f"{path.name} {kind}")
+        if path.name.startswith("seg") or path.name.startswith("snap"):
+            ok("same" in outcomes.values(), f"{path.name} {kind}: other snapshots can be read", outcomes)
 
 
 ok(set(read_all(store).values()) == {"same"}, "the whole store is fine")

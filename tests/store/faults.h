@@ -207,8 +207,8 @@ static inline void
 report_run(struct fault_run *run)
 {
     is_int(
-        run->wrong, 0, "%s: %s at each of %d calls", run->operation->name, run->what,
-        (int)run->nth - 1);
+        run->wrong, 0, "%s: %s at one in %u of %d calls", run->operation->name, run->what,
+        tap_every(), (int)run->nth - 1);
     run->wrong = 0;
 }
 
@@ -217,10 +217,9 @@ try_failures(
     struct fault_run *run, enum base_fault_kind kind, int errnum, int want, const char *what)
 {
     run->what = what;
-    run->nth = 0;
-    do
-        run->nth++;
-    while (try_failure(run, kind, errnum, want));
+    run->nth = tap_first();
+    while (try_failure(run, kind, errnum, want))
+        run->nth += tap_every();
     report_run(run);
 }
 
@@ -228,10 +227,9 @@ static inline void
 try_kills(struct fault_run *run, enum base_fault_kind kind, const char *what)
 {
     run->what = what;
-    run->nth = 0;
-    do
-        run->nth++;
-    while (try_kill(run, kind));
+    run->nth = tap_first();
+    while (try_kill(run, kind))
+        run->nth += tap_every();
     report_run(run);
 }
 

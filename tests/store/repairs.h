@@ -269,17 +269,17 @@ tell(struct repair_run *run)
     run->wrong = 0;
 }
 
-/* Every STEP-th call, from a random one of the first on. */
+/* Every STEP-th call of those that this program tries, from a random one of the first on. */
 static inline void
 fail_each(
     struct repair_run *run, enum base_fault_kind kind, int errnum, int want, unsigned step,
     const char *what)
 {
     run->what = what;
-    run->step = step;
-    run->nth = 1 + base_random_below(&rng, step);
+    run->step = step * tap_every();
+    run->nth = base_random_below(&rng, step) + tap_first();
     while (fail_once(run, kind, errnum, want))
-        run->nth += step;
+        run->nth += run->step;
     tell(run);
 }
 
@@ -287,10 +287,10 @@ static inline void
 kill_each(struct repair_run *run, enum base_fault_kind kind, const char *what)
 {
     run->what = what;
-    run->step = 1;
-    run->nth = 1;
+    run->step = tap_every();
+    run->nth = tap_first();
     while (kill_once(run, kind))
-        run->nth++;
+        run->nth += run->step;
     tell(run);
 }
 
