@@ -10,7 +10,7 @@ from node import *
 rng = make_seed()
 image = make_image(rng, 64)
 path = write("a.mem", image)
-slow_path = write("slow.mem", make_slow(rng, 24 << 20))
+slow_path = write("slow.mem", make_slow(rng, 12 << 20))
 SLOW_PUT = {"image": slow_path, "options": SLOW, "no_inspect": True}
 
 

@@ -351,7 +351,7 @@ def test_end(daemon):
         status = peer.ask(end, *step[1:3], payload=step[3])
     is_(status, OK, "a monitor that has begun comes to its end")
     begun.done("and is stored")
-    is_(daemon.end(), 0, "the daemon ends well")
+    is_(daemon.end(None), 0, "the daemon ends well")
     ok("last" in names(store), "with its last machine")
     again = Daemon(store, config="drain_seconds = 1\n")
     asking, path = take(again, "stuck")
@@ -359,7 +359,7 @@ def test_end(daemon):
     again.process.send_signal(signal.SIGTERM)
     asking.done("one that is stuck is stopped when it is late", 503, "stopped")
     is_(ask_last(end), None, "and its monitor goes on alone")
-    is_(again.end(), 0, "the daemon ends well")
+    is_(again.end(None), 0, "the daemon ends well")
 
 
 def test_killed():
