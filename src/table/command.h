@@ -69,6 +69,7 @@ struct table_tenant {
     uint64_t commands, hits, misses, errors, connections;
     uint64_t dirty; /* changes since the start */
     bool wants_upkeep;
+    bool leaving; /* its clients go back to the front */
 };
 
 struct table_call {

@@ -123,7 +123,7 @@ is_message(const struct table_message *message, size_t extra_bytes)
                (message->client.input_in_file != 0 ||
                 message->client.input_bytes == extra_bytes);
     default:
-        return message->word >= TABLE_WORD_SPAWN && message->word <= TABLE_WORD_SAVED;
+        return message->word >= TABLE_WORD_SPAWN && message->word <= TABLE_WORD_LEFT;
     }
 }
 

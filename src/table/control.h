@@ -18,8 +18,10 @@
  *     CHANGE     front   worker  tenant   -                   -
  *     REMOVE     front   worker  tenant   -                   -
  *     REFUSED    worker  front   tenant   -                   why it cannot be served
+ *     APART      worker  front   tenant   -                   -: it overran its limits and leaves
+ *     LEFT       worker  front   tenant   -                   -: nothing of it is here any more
  *     ADOPT      front   worker  tenant   client, input       bytes the client sent already
- *     HAND_BACK  worker  front   tenant   client, input       the same, from its AUTH on
+ *     HAND_BACK  worker  front   tenant   client, input       the same, from its AUTH on, or all
  *     BYE        front   worker  -        -                   -
  *
  * Input of more than TABLE_CONTROL_INLINE bytes comes as a memory file.
@@ -55,6 +57,8 @@ enum table_word {
     TABLE_WORD_MARK,
     TABLE_WORD_MARKED,
     TABLE_WORD_SAVED,
+    TABLE_WORD_APART,
+    TABLE_WORD_LEFT,
 };
 
 enum {

@@ -392,6 +392,7 @@ look_around(struct table_front *front)
 {
     front_supervise(front);
     front_kept_round(front);
+    front_apart_round(front);
     front_client_sweep(front);
     front_zygote_keep(front);
     accept_or_not(front, true);

@@ -36,6 +36,7 @@ enum {
     FRONT_CGROUP_BYTES = 512,
 };
 
+#define FRONT_APART_NS     UINT64_C(600000000000)
 #define FRONT_GOOD_LIFE_NS UINT64_C(60000000000)
 #define FRONT_BACK_OFF_NS  UINT64_C(100000000)
 
@@ -75,6 +76,12 @@ struct front_tenant {
     struct front_worker *worker;  /* where it is served; NULL before its first connection */
     unsigned slot;
     bool sent; /* the worker's process has been told of it */
+
+    /* It was put apart: a worker of its own, whatever its isolation is. */
+    bool apart;
+    bool leaving; /* its shared worker has not let go of it yet */
+    uint64_t apart_until_ns;
+    uint64_t apart_failures; /* calls that were stopped since, as far as they are known */
 };
 
 /* A message that waits for room in a control socket. */
@@ -106,7 +113,9 @@ struct front_worker {
     struct table_status *status;
     struct front_packet *queue, **queue_end;
     bool hurried; /* its call is long over its time, and has normal priority again */
-    bool retired; /* it has nobody to serve, and takes nobody */
+    uint64_t
+        late_from_ns; /* what its process had taken when a call was first late; 0 = none is */
+    bool retired;     /* it takes nobody, and ends */
     uint64_t started_ns;
     uint64_t unread_since_ns; /* it has not taken its messages since then; 0 = it has */
     bool has_cgroup;
@@ -245,6 +254,8 @@ DOR_MUST_CHECK int front_worker_adopt(
 void front_worker_tell_change(struct front_tenant *tenant);
 void front_worker_tell_remove(struct front_tenant *tenant);
 void front_worker_forget(struct front_worker *worker, struct front_tenant *tenant);
+/* Have its process end, and give it nobody any more. */
+void front_worker_retire(struct front_worker *worker);
 void front_worker_control_event(
     struct table_front *front, struct front_worker *worker, uint32_t events);
 void front_worker_pid_event(struct table_front *front, struct front_worker *worker);
@@ -283,6 +294,19 @@ void front_kept_hear(
     const struct base_buf *extra);
 /* End snapshots that are done, and begin those that are wanted. */
 void front_kept_round(struct table_front *front);
+
+/* ---- front_apart.c ---- */
+
+/* Whether TENANT is to be served by a worker that it shares. */
+bool front_tenant_shares(const struct front_tenant *tenant);
+/* Its functions overran their limits: from its next worker on it has one of its own. */
+void front_tenant_put_apart(struct table_front *front, struct front_tenant *tenant);
+/* APART and LEFT of a worker about the tenant ID. */
+void
+front_apart_hear(struct table_front *front, const struct front_worker *worker, uint32_t id);
+void front_left_hear(struct front_worker *worker, uint32_t id);
+/* Bring those back that have behaved and are not connected. */
+void front_apart_round(struct table_front *front);
 
 /* ---- front_supervise.c ---- */
 

@@ -152,15 +152,14 @@ end_process(struct table_front *front, struct front_worker *worker)
         struct front_tenant *tenant = worker->tenants[slot];
         if (tenant == NULL || !tenant->sent)
             continue;
-        tenant->sent = false;
+        tenant->sent = tenant->leaving = false;
         /* A table that was not made yet is begun anew. */
         bool made = !tenant->is_new ||
                     table_status_get(&table_status_row(worker->status, slot)->arena_bytes) > 0;
         tenant->is_new = !made && ftruncate(tenant->arena_fd, 0) == 0;
         tenant->recover = !tenant->is_new;
         front_kept_worker_died(tenant);
-        if (tenant->config.options.isolation !=
-                (worker->shared ? TABLE_ISOLATION_SHARED : TABLE_ISOLATION_PROCESS) ||
+        if (worker->retired || front_tenant_shares(tenant) != worker->shared ||
             strcmp(tenant->config.domain, worker->domain) != 0)
             front_worker_forget(worker, tenant);
     }
@@ -196,7 +195,7 @@ front_worker_kill(struct front_worker *worker)
 static void
 worker_is_dead(struct table_front *front, struct front_worker *worker)
 {
-    bool expected = front->draining || worker->used_rows == 0;
+    bool expected = front->draining || worker->used_rows == 0 || worker->retired;
     /* If it has only closed its socket it must not go on with the tables. */
     front_worker_kill(worker);
     end_process(front, worker);
@@ -217,7 +216,7 @@ new_worker(struct table_front *front, const struct front_tenant *tenant)
     struct front_worker *worker = base_zalloc(sizeof *worker);
     if (worker == NULL)
         return NULL;
-    bool shared = tenant->config.options.isolation == TABLE_ISOLATION_SHARED;
+    bool shared = front_tenant_shares(tenant);
     *worker = (struct front_worker){
         .control_source.kind = FRONT_CONTROL,
         .pid_source.kind = FRONT_PIDFD,
@@ -244,7 +243,7 @@ new_worker(struct table_front *front, const struct front_tenant *tenant)
 static struct front_worker *
 shared_worker(const struct table_front *front, const struct front_tenant *tenant)
 {
-    if (tenant->config.options.isolation != TABLE_ISOLATION_SHARED)
+    if (!front_tenant_shares(tenant))
         return NULL;
     for (struct front_worker *worker = front->workers; worker != NULL; worker = worker->next)
         if (worker->shared && worker->used_rows < worker->rows && !worker->retired &&
@@ -279,7 +278,16 @@ front_worker_forget(struct front_worker *worker, struct front_tenant *tenant)
     worker->tenants[tenant->slot] = NULL;
     worker->used_rows--;
     tenant->worker = NULL;
-    tenant->sent = false;
+    tenant->sent = tenant->leaving = false;
+}
+
+void
+front_worker_retire(struct front_worker *worker)
+{
+    const struct table_message message = {.word = TABLE_WORD_BYE};
+    worker->retired = true;
+    if (worker->running && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
+        front_worker_kill(worker);
 }
 
 static int
@@ -344,6 +352,8 @@ front_worker_serve(struct table_front *front, struct front_tenant *tenant)
     worker = tenant->worker;
     if (rc != 0)
         return rc;
+    if (tenant->leaving || (worker->retired && worker->running))
+        return dor_fail(DOR_E_BUSY, "tenant %s goes to another worker", tenant->config.name);
     if (!worker->running && front->now_ns < worker->next_start_ns)
         return dor_fail(
             DOR_E_BUSY, "the worker of tenant %s died too often; wait a moment",
@@ -421,12 +431,8 @@ front_worker_tell_remove(struct front_tenant *tenant)
     if (tenant->sent && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
         dor_log(WARN, "table", "not_removed", "tenant=%s", tenant->config.name);
     front_worker_forget(worker, tenant);
-    if (worker->used_rows > 0)
-        return;
-    worker->retired = true;
-    message = (struct table_message){.word = TABLE_WORD_BYE};
-    if (worker->running && front_worker_say(worker, &message, NULL, NULL, 0) != 0)
-        front_worker_kill(worker);
+    if (worker->used_rows == 0)
+        front_worker_retire(worker);
 }
 
 /*
@@ -464,6 +470,10 @@ hear(struct table_front *front, struct front_worker *worker)
         front_client_take_back(front, worker, &message, fds);
     else if (rc == 0 && message.word == TABLE_WORD_REFUSED)
         refused(front, worker, message.id);
+    else if (rc == 0 && message.word == TABLE_WORD_APART)
+        front_apart_hear(front, worker, message.id);
+    else if (rc == 0 && message.word == TABLE_WORD_LEFT)
+        front_left_hear(worker, message.id);
     else if (rc == 0)
         hear_of_kept(front, worker, &message);
     for (unsigned i = 0; i < TABLE_CONTROL_FDS; i++)

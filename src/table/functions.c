@@ -180,7 +180,8 @@ host_tick(void *tenant, uint64_t elapsed_ns)
 {
     struct table_functions *functions = tenant;
     (void)elapsed_ns;
-    if (!functions->is_long) {
+    /* Where others are served by the same thread it has to hurry. */
+    if (!functions->is_long && functions->worker->tenants->next == NULL) {
         functions->is_long = true;
         table_limits_call_is_long(true);
     }
@@ -370,13 +371,15 @@ load_library(
     functions->filling = registry;
     functions->loading = library;
     char error[TABLE_ENGINE_ERROR_BYTES] = "";
-    table_status_call_begin(code.limits.call_ns);
+    table_status_call_begin(functions->tenant->id, code.limits.call_ns);
     rc = functions->engine->class->load(registry->context, &code, error);
     table_status_call_end();
     functions->loading = NULL;
     functions->filling = NULL;
     if (functions->is_long)
         table_limits_call_is_long(functions->is_long = false);
+    if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
+        table_worker_overran(functions->worker, functions->tenant);
     if (rc != 0)
         return dor_fail(rc, "Error registering functions: %s", error);
     if (library->function_count == 0)
@@ -652,7 +655,7 @@ run(struct table_functions *functions, struct table_call *call,
     error[0] = '\0';
     functions->calls++;
     call->worker->function_turn = call->worker->turn;
-    table_status_call_begin(engine_call.limits.call_ns);
+    table_status_call_begin(call->tenant->id, engine_call.limits.call_ns);
     int rc = functions->engine->class->call(
         functions->registry->context, &engine_call, &result, error);
     table_status_call_end();
@@ -661,6 +664,8 @@ run(struct table_functions *functions, struct table_call *call,
     end_changes(functions, rc == 0);
     if (rc == DOR_E_TIMEOUT || rc == DOR_E_BUSY || rc == DOR_E_NO_SPACE)
         call->worker->must_leave = call->worker->in_engine;
+    if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
+        table_worker_overran(call->worker, call->tenant);
     if (rc == 0)
         table_function_reply(call->reply, &result);
     else

@@ -38,6 +38,7 @@ struct table_status {
     _Atomic uint64_t ready;         /* 1 once tenants are served */
     _Atomic uint64_t call_since_ns; /* monotonic, when the running call began; 0 = none runs */
     _Atomic uint64_t call_limit_ns; /* how long it may take */
+    _Atomic uint64_t call_tenant;   /* whose it is, by the front's number */
     _Atomic uint64_t kill;          /* the front wants the running call stopped */
     _Atomic uint64_t connections;
     _Atomic uint64_t sandboxed; /* 1 = behind the filter of system calls */
@@ -78,13 +79,14 @@ table_status_get(const _Atomic uint64_t *field)
 /* This worker's own page; NULL in a process that has none. */
 extern struct table_status *table_status_own;
 
-/* A storage function begins, which may take LIMIT_NS. */
+/* A storage function of a tenant begins, which may take LIMIT_NS. */
 static inline void
-table_status_call_begin(uint64_t limit_ns)
+table_status_call_begin(uint64_t tenant_id, uint64_t limit_ns)
 {
     if (table_status_own == NULL)
         return;
     table_status_put(&table_status_own->call_limit_ns, limit_ns);
+    table_status_put(&table_status_own->call_tenant, tenant_id);
     table_status_put(&table_status_own->kill, 0);
     table_status_put(&table_status_own->call_since_ns, base_clock_monotonic_ns());
 }

@@ -426,10 +426,11 @@ turn(struct table_worker *worker)
     if (worker->turn - worker->function_turn < FUNCTION_TURNS) {
         worker->in_engine = true;
         table_functions_enter(worker->options.engine, turn_loop, &loop);
-        worker->in_engine = worker->must_leave = false;
+        worker->in_engine = false;
     } else {
         turn_loop(&loop);
     }
+    table_worker_send_away(worker);
     int rc = loop.rc;
     if (rc != 0)
         return rc;
@@ -438,6 +439,7 @@ turn(struct table_worker *worker)
         worker->clock_is_set = true;
     }
     run_ready(worker);
+    table_worker_send_away(worker);
     see_to_pending(worker);
     upkeep(worker);
     if (worker->options.tick != NULL)
@@ -705,6 +707,7 @@ table_worker_adopt(
             table_client_close(client);
         table_worker_add_ready(client);
     }
+    worker->any_leaving |= tenant->leaving;
     return 0;
 }
 

@@ -69,6 +69,11 @@ struct table_worker_options {
      */
     int (*save)(void *context, uint64_t tenant_id);
     void (*saving)(void *context, uint64_t tenant_id, struct table_saving *ret);
+    /*
+     * A function of a tenant was stopped at a limit. True: it shall leave; all its clients are
+     * handed back, then it can be removed. May be NULL.
+     */
+    bool (*overran)(void *context, uint64_t tenant_id);
     void *context;
     struct table_engine *engine; /* of storage functions; may be NULL. Borrowed */
     struct table_syncer *syncer; /* of the tenants' logs; may be NULL. Borrowed */

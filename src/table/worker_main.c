@@ -34,6 +34,7 @@
 enum {
     TELL_MS = 100,
     HAND_BACK_WAIT_MS = 1000,
+    LEAVE_MS = 1000, /* for replies to go out to those who leave */
     STACK_BYTES = 8 << 20,
     NS_PER_MS = 1000000,
 };
@@ -42,6 +43,7 @@ enum {
 struct served {
     struct table_tenant *tenant;
     uint64_t told_commands; /* when its row was last written */
+    uint64_t leaves_ns;     /* when it goes at the latest; 0 = it stays */
 };
 
 struct life {
@@ -51,6 +53,7 @@ struct life {
     struct table_worker *worker;
     struct worker_kept *kept;
     struct served *served;
+    unsigned leaving; /* how many tenants leave */
     struct base_buf extra;
     struct table_engine *engine;
     bool timer_runs;
@@ -72,10 +75,14 @@ wind_up(struct life *life, bool running)
     life->timer_runs = running;
 }
 
+static void leave(struct life *life);
+
 static void
 turned(void *context)
 {
     struct life *life = context;
+    if (life->leaving != 0)
+        leave(life);
     /* The turn that a tick made is no reason for another. */
     if (life->ticked) {
         life->ticked = false;
@@ -128,7 +135,7 @@ ticked(void *context, int fd)
     ssize_t got = read(fd, &times, sizeof times);
     (void)got; /* it only says that it is time */
     tell(life);
-    if (!life->turned)
+    if (!life->turned && life->leaving == 0)
         wind_up(life, false);
     life->turned = false;
     life->ticked = true;
@@ -200,7 +207,8 @@ change_tenant(struct life *life, const struct table_message *message)
 static void
 forget(struct life *life, unsigned slot)
 {
-    life->served[slot].tenant = NULL;
+    life->leaving -= life->served[slot].leaves_ns != 0;
+    life->served[slot] = (struct served){0};
     memset(table_status_row(life->status, slot), 0, sizeof(struct table_status_row));
 }
 
@@ -213,6 +221,55 @@ remove_tenant(struct life *life, uint32_t id)
     if (table_worker_remove_tenant(life->worker, id) != 0)
         dor_log(WARN, "table", "not_removed", "tenant=%u error=\"%s\"", id, dor_err_message());
     worker_kept_remove(life->kept, id);
+}
+
+/* The front has to hear it: until then it serves the tenant nowhere. */
+static void
+tell_left(struct life *life, const struct table_message *message)
+{
+    int rc = table_control_send(life->control, message, NULL, NULL, 0);
+    if (rc == DOR_E_BUSY) {
+        struct pollfd room = {.fd = life->control, .events = POLLOUT};
+        poll(&room, 1, HAND_BACK_WAIT_MS);
+        rc = table_control_send(life->control, message, NULL, NULL, 0);
+    }
+    /* A front that takes nothing gets a new worker. */
+    if (rc != 0)
+        table_worker_stop(life->worker);
+}
+
+/* A tenant of a shared worker that took more than it may goes to one of its own. */
+static bool
+overran(void *context, uint64_t tenant_id)
+{
+    struct life *life = context;
+    struct table_message message = {.word = TABLE_WORD_APART, .id = (uint32_t)tenant_id};
+    unsigned slot = 0;
+    while (slot < life->rows &&
+           (life->served[slot].tenant == NULL || life->served[slot].tenant->id != tenant_id))
+        slot++;
+    if (life->rows == 1 || slot == life->rows ||
+        table_control_send(life->control, &message, NULL, NULL, 0) != 0)
+        return false;
+    life->served[slot].leaves_ns = base_clock_monotonic_ns() + (uint64_t)LEAVE_MS * NS_PER_MS;
+    life->leaving++;
+    return true;
+}
+
+/* Those whose clients have gone go too; the front may then serve them elsewhere. */
+static void
+leave(struct life *life)
+{
+    for (unsigned slot = 0; slot < life->rows; slot++) {
+        const struct served *served = &life->served[slot];
+        if (served->leaves_ns == 0 ||
+            (served->tenant->clients != NULL && base_clock_monotonic_ns() < served->leaves_ns))
+            continue;
+        struct table_message message = {
+            .word = TABLE_WORD_LEFT, .id = (uint32_t)served->tenant->id};
+        remove_tenant(life, message.id);
+        tell_left(life, &message);
+    }
 }
 
 static void
@@ -363,6 +420,7 @@ serve(struct life *life)
         .tick = turned,
         .save = save,
         .saving = saving,
+        .overran = overran,
         .context = life,
         .engine = life->engine,
         .syncer = worker_kept_syncer(life->kept),

@@ -28,8 +28,9 @@ struct table_worker {
     uint64_t turn;          /* its number */
     uint64_t function_turn; /* in which a function was last called */
     bool in_engine;         /* this turn's calls are made inside one entry of the engine */
-    bool must_leave;   /* a call in it was stopped: no more requests before the turn's end */
-    bool clock_is_set; /* now_ms is of this turn */
+    bool must_leave;        /* a call was stopped: no more requests before the engine is left */
+    bool any_leaving;       /* tenants whose clients are still to be sent away */
+    bool clock_is_set;      /* now_ms is of this turn */
     uint64_t next_client_id;
     uint64_t client_count, connections, commands;
     uint64_t rejected;
@@ -51,6 +52,14 @@ void table_worker_set_clock(struct table_worker *worker, struct table_tenant *te
 /* See to the client at the end of this turn; run its input in the next one. */
 void table_worker_add_pending(struct table_client *client);
 void table_worker_add_ready(struct table_client *client);
+
+/* ---- worker_leave.c ---- */
+
+/* A function of TENANT was stopped at a limit. */
+void table_worker_overran(struct table_worker *worker, struct table_tenant *tenant);
+
+/* The engine has been left: requests may be run again, but of those that leave. */
+void table_worker_send_away(struct table_worker *worker);
 
 /* ---- client.c ---- */
 
