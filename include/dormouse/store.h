@@ -253,7 +253,7 @@ struct dor_working_set {
     size_t run_count;
     /* Pages by how many of the last wakes needed them: a third on, two thirds on, all. */
     uint64_t pages_by_share[3];
-    uint64_t candidate_pages; /* needed too seldom to be in it */
+    uint64_t candidate_pages; /* needed too seldom to be in it, or not known to be */
     uint64_t file_bytes;      /* what the list takes in the store */
 };
 

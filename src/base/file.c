@@ -110,6 +110,18 @@ base_file_pread(int fd, void *buf, size_t size_bytes, uint64_t offset, const cha
     return rc;
 }
 
+void
+base_file_read_ahead(int fd, uint64_t offset, uint64_t size_bytes)
+{
+    (void)posix_fadvise(fd, (off_t)offset, (off_t)size_bytes, POSIX_FADV_WILLNEED);
+}
+
+void
+base_file_read_no_further(int fd)
+{
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+}
+
 /* Take SIZE_BYTES off the front of *PIECES, off the front of the last one if need be. */
 static void
 skip_written(struct iovec **pieces, size_t *count, size_t size_bytes)

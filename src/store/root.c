@@ -570,6 +570,12 @@ store_root_read_block(
     return err == 0 ? verify_block(root, info, block, page) : err;
 }
 
+int
+store_root_fd(const struct store_root *root)
+{
+    return root->fd;
+}
+
 /* Rows that lie in a run of neighbouring blocks of one image; the same block may come twice. */
 static size_t
 run_rows(const struct base_sort_row *rows, size_t count)

@@ -114,6 +114,8 @@ void store_root_unref(struct store_root *root);
 DOR_MUST_CHECK int store_root_read_block(
     const struct store_root *root, const struct dor_root_info *info, uint64_t block,
     uint8_t *page);
+/* The file of the image that ROOT is, to read ahead. */
+int store_root_fd(const struct store_root *root);
 /* The digests of an entry that is open. */
 const uint64_t *store_root_digests(const struct store_root_entry *entry);
 

@@ -12,6 +12,7 @@
  */
 #include "store/view.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -466,4 +467,141 @@ store_view_read(
         if (items[i].err != 0)
             return base_err_record()->code;
     return 0;
+}
+
+/* ------------------------------------------------------------------ reading ahead */
+
+/* Between two extents that are read in one go; a seek costs more than so many bytes. */
+#define PLAN_GAP_BYTES (32u << 10)
+/* Pages whose extents are ordered by their place: few at first, for they are waited for. */
+#define PLAN_PAGES_FIRST 128
+#define PLAN_PAGES_MAX   4096
+
+struct store_view_extent {
+    int fd;
+    uint64_t offset, end;
+};
+
+static void
+plan_add(struct store_view_plan *plan, struct store_view_extent extent)
+{
+    const struct store_view_extent *last =
+        plan->count == 0 ? NULL : &plan->extents[plan->count - 1];
+    if (last == NULL || last->fd != extent.fd || last->offset != extent.offset)
+        plan->extents[plan->count++] = extent;
+}
+
+static int
+plan_stored(
+    const struct store_view *view, unsigned stream, uint64_t serial,
+    struct store_view_plan *plan, struct store_page_at *ret)
+{
+    int err = locate(view, stream, serial, ret);
+    if (err == 0)
+        plan_add(
+            plan, (struct store_view_extent){
+                      ret->segment->fd, ret->group->offset,
+                      ret->group->offset + ret->group->stored_bytes});
+    return err;
+}
+
+static int
+plan_page(const struct store_view *view, uint64_t page_index, struct store_view_plan *plan)
+{
+    dor_assert(page_index < view->recipe.page_count);
+    uint64_t place = view->recipe.places[page_index];
+    struct store_page_at at;
+    if (store_place_is_reference(place)) {
+        const struct view_root *root = find_root(view, store_place_root(place));
+        uint64_t offset = (uint64_t)store_place_block(place) * DOR_PAGE_BYTES;
+        dor_assert(root != NULL);
+        plan_add(
+            plan, (struct store_view_extent){
+                      store_root_fd(root->root), offset, offset + DOR_PAGE_BYTES});
+        return 0;
+    }
+    if (!store_place_is_stored(place))
+        return 0;
+    unsigned stream = store_place_stream(place);
+    int err = plan_stored(view, stream, store_place_serial(place), plan, &at);
+    if (err != 0 || store_place_kind(place) != DOR_PAGE_PATCHED)
+        return err;
+    return plan_stored(
+        view, stream - STORE_STREAM_PATCH + STORE_STREAM_RAW, at.segment->table->bases[at.row],
+        plan, &at);
+}
+
+static int
+compare_extents(const void *a, const void *b)
+{
+    const struct store_view_extent *one = a;
+    const struct store_view_extent *other = b;
+    if (one->fd != other->fd)
+        return one->fd < other->fd ? -1 : 1;
+    return one->offset < other->offset ? -1 : one->offset > other->offset;
+}
+
+/* Order the extents from FIRST on by their place and put neighbours together. */
+static void
+plan_settle(struct store_view_plan *plan, size_t first)
+{
+    struct store_view_extent *extents = plan->extents;
+    size_t kept = first;
+    qsort(extents + first, plan->count - first, sizeof *extents, compare_extents);
+    for (size_t i = first; i < plan->count; i++) {
+        struct store_view_extent *last = kept == first ? NULL : &extents[kept - 1];
+        if (last != NULL && last->fd == extents[i].fd &&
+            extents[i].offset <= last->end + PLAN_GAP_BYTES)
+            last->end = base_max_u64(last->end, extents[i].end);
+        else
+            extents[kept++] = extents[i];
+    }
+    plan->count = kept;
+}
+
+int
+store_view_plan(
+    const struct store_view *view, const uint64_t *page_indexes, size_t count,
+    struct store_view_plan *ret)
+{
+    /* A page has at most two extents. */
+    struct store_view_plan plan = {base_array(count + 1, 2 * sizeof *plan.extents), 0};
+    size_t step = PLAN_PAGES_FIRST;
+    int err = plan.extents == NULL ? DOR_E_NO_MEMORY : 0;
+    for (size_t at = 0; at < count && err == 0; step = base_min_u64(2 * step, PLAN_PAGES_MAX)) {
+        size_t end = base_min_u64(at + step, count);
+        size_t first = plan.count;
+        for (; at < end && err == 0; at++)
+            err = plan_page(view, page_indexes[at], &plan);
+        plan_settle(&plan, first);
+    }
+    if (err != 0) {
+        store_view_plan_fini(&plan);
+        return err;
+    }
+    struct store_view_extent *fitting =
+        base_realloc_array(plan.extents, plan.count + 1, sizeof *fitting);
+    plan.extents = fitting == NULL ? plan.extents : fitting;
+    *ret = plan;
+    return 0;
+}
+
+void
+store_view_plan_fini(struct store_view_plan *plan)
+{
+    base_free(plan->extents);
+    *plan = (struct store_view_plan){0};
+}
+
+void
+store_view_plan_read(const struct store_view_plan *plan)
+{
+    int before = -1;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct store_view_extent *extent = &plan->extents[i];
+        if (extent->fd != before)
+            base_file_read_no_further(extent->fd);
+        base_file_read_ahead(extent->fd, extent->offset, extent->end - extent->offset);
+        before = extent->fd;
+    }
 }

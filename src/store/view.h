@@ -69,4 +69,26 @@ DOR_MUST_CHECK int store_view_read(
     const struct store_view *view, struct store_view_reader *reader,
     struct store_view_item *items, size_t count);
 
+/* ------------------------------------------------------------------ reading ahead */
+
+/* Which bytes of which files hold some pages, for a view that stays open meanwhile. */
+struct store_view_plan {
+    struct store_view_extent *extents;
+    size_t count;
+};
+
+/*
+ * Where the COUNT pages are stored, their bases included: about in the order of the pages, which is
+ * that of their need, neighbours together. Pages of zeros are nowhere.
+ */
+DOR_MUST_CHECK int store_view_plan(
+    const struct store_view *view, const uint64_t *page_indexes, size_t count,
+    struct store_view_plan *ret);
+void store_view_plan_fini(struct store_view_plan *plan);
+/*
+ * Advise the system to read all of PLAN, and from its files nothing that is not asked for. What is
+ * in memory costs next to nothing.
+ */
+void store_view_plan_read(const struct store_view_plan *plan);
+
 #endif

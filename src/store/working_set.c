@@ -308,7 +308,7 @@ decode_columns(struct store_reader *reader, struct store_set_window *windows, si
             if ((windows[i].pages >> p & 1) == 0)
                 continue;
             windows[i].histories[p] = get_byte(reader);
-            if (store_set_history_needed(windows[i].histories[p]) == 0)
+            if (windows[i].histories[p] == 0)
                 reader->bad = true;
         }
 }

@@ -105,9 +105,11 @@ wake_server_cache_fd(const struct dor_wake_server *server)
 static void
 snapshot_free(struct wake_snapshot *snapshot)
 {
+    store_view_plan_fini(&snapshot->plan);
     store_view_close(snapshot->view);
     dor_snapshot_close(snapshot->snapshot);
     base_free(snapshot->working_set);
+    base_free(snapshot->on_trial);
     base_free(snapshot);
 }
 

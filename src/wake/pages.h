@@ -112,6 +112,9 @@ struct wake_run {
 void wake_snapshot_working_set(
     const struct wake_snapshot *snapshot, const struct wake_run **ret, size_t *ret_count);
 
+/* The working set is about to be read: let the system begin with it. */
+void wake_snapshot_read_ahead(const struct wake_snapshot *snapshot);
+
 /*
  * Notes which pages one wake needs, in order. The working set that the snapshot has when the
  * recorder is made counts as given ahead: whether such a page is needed is not seen, unless it is
@@ -122,12 +125,17 @@ DOR_MUST_CHECK int
 wake_recorder_new(const struct wake_snapshot *snapshot, struct wake_recorder **ret);
 void wake_recorder_free(struct wake_recorder *recorder);
 /*
- * This wake gives single pages and none around them: what is not noted was not needed. Otherwise
- * the pages of a noted page's window of 64 KiB count as needed too, for they came along with it.
+ * This wake gives single pages, or tells of those it gives around them: what is not noted was not
+ * needed. Otherwise the pages of a noted page's window of 64 KiB count as needed too, for they came
+ * along with it.
  */
 void wake_recorder_set_exact(struct wake_recorder *recorder);
 /* Page PAGE_INDEX was needed; only the first time counts. Any thread, allocates nothing. */
 void wake_recorder_note(struct wake_recorder *recorder, uint64_t page_index);
+/* It was given because one beside it was needed. Any thread, allocates nothing. */
+void wake_recorder_note_around(struct wake_recorder *recorder, uint64_t page_index);
+/* Whether this wake is to tell if the page is needed: it is to be given only when asked for. */
+bool wake_recorder_is_on_trial(const struct wake_recorder *recorder, uint64_t page_index);
 /*
  * The wake is over or has settled: let the snapshot's working set learn from RECORDER, in the store
  * as well. A store that cannot be written to is logged and costs only the lesson.

@@ -35,6 +35,8 @@ struct wake_snapshot {
     /* as it was when the snapshot was opened, or first learnt since; under the server's lock */
     struct wake_run *working_set;
     size_t working_set_count;
+    uint64_t *on_trial;          /* a bit for each page; NULL when nothing is learnt yet */
+    struct store_view_plan plan; /* of the working set */
 };
 
 /* Read what the store knows of SNAPSHOT's working set; without it, it has none. */

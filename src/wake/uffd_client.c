@@ -74,7 +74,7 @@ prepare(struct wake_client *client)
         err = wake_recorder_new(client->snapshot, &client->recorder);
     if (err == 0)
         err = wake_pool_grow(client->how->pool);
-    if (err == 0 && client->recorder != NULL && client->how->window_pages == 1)
+    if (err == 0 && client->recorder != NULL)
         wake_recorder_set_exact(client->recorder);
     return err;
 }

@@ -193,6 +193,7 @@ push_working_set(struct wake_client *client)
     struct batch batch = {.client = client};
     bool open = true;
     wake_snapshot_working_set(client->snapshot, &runs, &count);
+    wake_snapshot_read_ahead(client->snapshot);
     unsigned wanted = count_readers(runs, count);
     /* Who cannot be started is not missed: this thread reads as well. */
     while (reader_count < wanted &&

@@ -83,12 +83,30 @@ give_pieces(
     return wake_guest_copy(&client->guest, spot, count, together);
 }
 
-/* What WINDOW, whose first page is SPOT's, has that the client still wants. */
+/* Whether PAGE comes because one beside it was needed. */
+static bool
+comes_along(const struct wake_client *client, uint64_t page)
+{
+    return is_wanted(client, page) && !wake_recorder_is_on_trial(client->recorder, page);
+}
+
+static void
+note_around(const struct wake_client *client, uint64_t first_page, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        wake_recorder_note_around(client->recorder, first_page + i);
+}
+
+/*
+ * What WINDOW, whose first page is SPOT's, has that the client still wants; AROUND: what comes
+ * along.
+ */
 static enum wake_given
 give_window(
     const struct wake_client *client, struct wake_spot spot, const struct wake_window *window,
-    uint8_t *together)
+    bool around, uint8_t *together)
 {
+    bool (*is_next)(const struct wake_client *, uint64_t) = around ? comes_along : is_wanted;
     enum wake_given given = WAKE_GIVEN;
     for (unsigned i = 0; i < window->count && given == WAKE_GIVEN;) {
         struct iovec pieces[WAKE_WINDOW_PAGES];
@@ -96,7 +114,7 @@ give_window(
         bool zero = window->pages[i] == NULL;
         unsigned run = 0;
         for (; i < window->count && (window->pages[i] == NULL) == zero &&
-               is_wanted(client, spot.page + i);
+               is_next(client, spot.page + i);
              i++)
             /* Written from, never to. */
             pieces[run++] = (struct iovec){(void *)(uintptr_t)window->pages[i], DOR_PAGE_BYTES};
@@ -106,23 +124,26 @@ give_window(
             given = give_zeros(client, at, run);
         else
             given = give_pieces(client, at, run, pieces, together);
-        if (run > 0 && !zero && given == WAKE_GIVEN)
-            base_counter_add(&client->how->counters->copied, run);
+        if (run == 0 || zero || given != WAKE_GIVEN)
+            continue;
+        base_counter_add(&client->how->counters->copied, run);
+        if (around)
+            note_around(client, at.page, run);
     }
     return given;
 }
 
-/* Read COUNT pages from SPOT on and give them. */
+/* Read COUNT pages from SPOT on and give them, or those that come along. */
 static int
 read_and_give(
     const struct wake_client *client, struct wake_pooled *pooled, struct wake_spot spot,
-    unsigned count, enum wake_given *ret)
+    unsigned count, bool around, enum wake_given *ret)
 {
     struct wake_window window;
     int err = wake_window_get(pooled->worker, client->snapshot, spot.page, count, &window);
     if (err != 0)
         return err;
-    *ret = give_window(client, spot, &window, pooled->bytes);
+    *ret = give_window(client, spot, &window, around, pooled->bytes);
     wake_window_release(pooled->worker, &window);
     return 0;
 }
@@ -239,7 +260,7 @@ answer_missing(
     else if (is_huge(spot))
         err = read_and_give_huge(client, pooled, spot, &client->how->counters->copied, &given);
     else
-        err = read_and_give(client, pooled, spot, 1, &given);
+        err = read_and_give(client, pooled, spot, 1, false, &given);
     if (err != 0)
         return answer_failed(client, fault, err, now_ns);
     if (given == WAKE_GIVEN)
@@ -322,14 +343,14 @@ give_around(
         return;
     }
     bounds_around(fault->spot, client->how->window_pages, &first, &end);
-    while (first < end && !is_wanted(client, first))
+    while (first < end && !comes_along(client, first))
         first++;
-    while (first < end && !is_wanted(client, end - 1))
+    while (first < end && !comes_along(client, end - 1))
         end--;
     /* A page that cannot be read is told of when it is asked for. */
     if (first < end && read_and_give(
                            client, pooled, (struct wake_spot){fault->spot.mapping, first},
-                           (unsigned)(end - first), &given) != 0)
+                           (unsigned)(end - first), true, &given) != 0)
         base_err_clear();
 }
 

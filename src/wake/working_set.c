@@ -8,10 +8,12 @@
  * A page that was pushed is not asked for, so a wake says nothing of it. Therefore each wake
  * from the second on leaves some windows out of the list that it gives to be pushed, others each
  * time (store_working_set_runs()): what is needed of them is asked for and confirmed, what is
- * not fades.
+ * not fades. In the same way a page that came because one beside it was needed is a candidate: the
+ * next wake gives it when it is asked for, and not before.
  */
 #include "wake/working_set.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -24,12 +26,16 @@
 
 #define HISTORY_FULL (1u << STORE_SET_WAKES_MAX)
 
+/* In place of when a page was needed, of one that was not asked for. */
+#define ROW_GIVEN  UINT64_MAX
+#define ROW_AROUND (UINT64_MAX - 1)
+
 /* ------------------------------------------------------------------ learning */
 
 /* What a wake saw of a window. */
 struct seen_window {
     uint64_t window;
-    uint16_t needed, given; /* pages, as masks */
+    uint16_t needed, given, around; /* pages, as masks */
     uint8_t rank;
 };
 
@@ -49,12 +55,14 @@ fresh_history(uint64_t wakes)
 }
 
 static void
-note_runs(const struct wake_lesson *lesson, struct base_sort_row *rows, size_t *count)
+note_unasked(const struct wake_lesson *lesson, struct base_sort_row *rows, size_t *count)
 {
     for (size_t i = 0; i < lesson->given_count; i++)
         for (uint64_t p = 0; p < lesson->given[i].page_count; p++)
             rows[(*count)++] =
-                (struct base_sort_row){lesson->given[i].first_page + p, UINT64_MAX};
+                (struct base_sort_row){lesson->given[i].first_page + p, ROW_GIVEN};
+    for (size_t i = 0; i < lesson->around_count; i++)
+        rows[(*count)++] = (struct base_sort_row){lesson->around[i], ROW_AROUND};
 }
 
 static uint16_t
@@ -68,7 +76,7 @@ without_zeros(const struct wake_lesson *lesson, uint64_t window, unsigned mask)
     return (uint16_t)mask;
 }
 
-/* Rows are pages with when they were needed, or UINT64_MAX for one that was given. */
+/* Rows are pages with when they were needed, or why they came unasked. */
 static size_t
 collect_windows(
     const struct wake_lesson *lesson, const struct base_sort_row *rows, size_t row_count,
@@ -81,8 +89,10 @@ collect_windows(
         *seen = (struct seen_window){.window = rows[i].key / STORE_SET_WINDOW_PAGES};
         for (; i < row_count && rows[i].key / STORE_SET_WINDOW_PAGES == seen->window; i++) {
             uint16_t bit = (uint16_t)(1u << rows[i].key % STORE_SET_WINDOW_PAGES);
-            if (rows[i].index == UINT64_MAX)
+            if (rows[i].index == ROW_GIVEN)
                 seen->given |= bit;
+            else if (rows[i].index == ROW_AROUND)
+                seen->around |= bit;
             else
                 seen->needed |= bit;
             first = base_min_u64(first, rows[i].index);
@@ -90,9 +100,10 @@ collect_windows(
         if (seen->needed != 0 && !lesson->exact)
             seen->needed = UINT16_MAX;
         seen->needed = without_zeros(lesson, seen->window, seen->needed);
-        if (first != UINT64_MAX)
-            seen->rank = (uint8_t)(first * 256 / lesson->needed_count);
-        count += (seen->needed | seen->given) != 0;
+        seen->around = without_zeros(lesson, seen->window, seen->around);
+        seen->rank =
+            first < ROW_AROUND ? (uint8_t)(first * 256 / lesson->needed_count) : UINT8_MAX;
+        count += (seen->needed | seen->given | seen->around) != 0;
     }
     return count;
 }
@@ -105,17 +116,18 @@ learn_window(const struct store_set_window *old, const struct seen_window *seen,
     for (unsigned i = 0; i < STORE_SET_WINDOW_PAGES; i++) {
         bool needed = (seen->needed >> i & 1) != 0;
         bool given = (seen->given >> i & 1) != 0;
+        bool around = (seen->around >> i & 1) != 0;
         bool known = (old->pages >> i & 1) != 0;
-        if (!known && !needed)
+        if (!known && !needed && !around)
             continue;
         uint8_t history = known ? old->histories[i] : fresh_history(wakes);
-        if (needed || !given)
+        if (needed || (!given && !around))
             history = observe(history, needed);
-        bool kept = store_set_history_needed(history) > 0;
+        bool kept = around || store_set_history_needed(history) > 0;
         next.histories[i] = kept ? history : 0;
         next.pages = (uint16_t)(kept ? next.pages | 1u << i : next.pages & ~(1u << i));
     }
-    if (seen->needed != 0) {
+    if (seen->needed != 0 || (next.rank_count == 0 && next.pages != 0)) {
         memmove(next.ranks + 1, next.ranks, STORE_SET_RANKS_MAX - 1);
         next.ranks[0] = seen->rank;
         next.rank_count = (uint8_t)base_min_u64(next.rank_count + 1u, STORE_SET_RANKS_MAX);
@@ -177,7 +189,7 @@ wake_working_set_learn(
     struct store_working_set *ret)
 {
     size_t count = 0;
-    size_t row_count = lesson->needed_count;
+    size_t row_count = lesson->needed_count + lesson->around_count;
     for (size_t i = 0; i < lesson->given_count; i++)
         row_count += lesson->given[i].page_count;
     AUTO_FREE struct base_sort_row *rows = base_array(row_count + 1, 2 * sizeof *rows);
@@ -187,7 +199,7 @@ wake_working_set_learn(
         return DOR_E_NO_MEMORY;
     for (; count < lesson->needed_count; count++)
         rows[count] = (struct base_sort_row){lesson->needed[count], count};
-    note_runs(lesson, rows, &count);
+    note_unasked(lesson, rows, &count);
     const struct base_sort_row *sorted = base_sort_rows(rows, rows + row_count, row_count);
     size_t seen_count = collect_windows(lesson, sorted, row_count, seen);
     set.windows = base_array(old->window_count + seen_count + 1, sizeof *set.windows);
@@ -209,11 +221,14 @@ struct wake_recorder {
     uint64_t page_count;
     size_t cap;
     bool exact;
-    const struct wake_run *given; /* the snapshot's, as long as it is open */
+    const struct wake_run
+        *given; /* the snapshot's, as long as it is open, as is what follows */
     size_t given_count;
+    const uint64_t *on_trial;
     atomic_size_t count; /* places that were taken; more than CAP when pages were left out */
-    struct shared_word *order; /* page + 1, or 0 while who took the place has not filled it */
-    struct shared_word *bits;  /* noted pages */
+    struct shared_word *order;  /* page + 1, or 0 while who took the place has not filled it */
+    struct shared_word *bits;   /* noted pages */
+    struct shared_word *around; /* pages that came beside them */
 };
 
 int
@@ -226,8 +241,13 @@ wake_recorder_new(const struct wake_snapshot *snapshot, struct wake_recorder **r
     recorder->cap = base_min_u64(recorder->page_count, WAKE_NOTED_PAGES_MAX);
     recorder->order = base_array(recorder->cap + 1, sizeof *recorder->order);
     recorder->bits = base_array(recorder->page_count / 64 + 1, sizeof *recorder->bits);
-    wake_snapshot_working_set(snapshot, &recorder->given, &recorder->given_count);
-    if (recorder->order == NULL || recorder->bits == NULL) {
+    recorder->around = base_array(recorder->page_count / 64 + 1, sizeof *recorder->around);
+    base_mutex_lock(&snapshot->server->lock);
+    recorder->given = snapshot->working_set;
+    recorder->given_count = snapshot->working_set_count;
+    recorder->on_trial = snapshot->on_trial;
+    base_mutex_unlock(&snapshot->server->lock);
+    if (recorder->order == NULL || recorder->bits == NULL || recorder->around == NULL) {
         wake_recorder_free(recorder);
         return DOR_E_NO_MEMORY;
     }
@@ -242,6 +262,7 @@ wake_recorder_free(struct wake_recorder *recorder)
         return;
     base_free(recorder->order);
     base_free(recorder->bits);
+    base_free(recorder->around);
     base_free(recorder);
 }
 
@@ -269,6 +290,50 @@ wake_recorder_note(struct wake_recorder *recorder, uint64_t page_index)
     if (place < recorder->cap)
         atomic_store_explicit(
             &recorder->order[place].value, page_index + 1, memory_order_relaxed);
+}
+
+void
+wake_recorder_note_around(struct wake_recorder *recorder, uint64_t page_index)
+{
+    dor_assert(page_index < recorder->page_count);
+    /* Relaxed: it is read once who notes is done, or says less than it could. */
+    atomic_fetch_or_explicit(
+        &recorder->around[page_index / 64].value, UINT64_C(1) << page_index % 64,
+        memory_order_relaxed);
+}
+
+bool
+wake_recorder_is_on_trial(const struct wake_recorder *recorder, uint64_t page_index)
+{
+    dor_assert(page_index < recorder->page_count);
+    return recorder->on_trial != NULL &&
+           (recorder->on_trial[page_index / 64] >> page_index % 64 & 1) != 0;
+}
+
+/* The pages that came beside others and were not needed later, in memory that the caller frees. */
+static int
+take_around(const struct wake_recorder *recorder, uint64_t **ret, size_t *ret_count)
+{
+    size_t words = recorder->page_count / 64 + 1;
+    size_t taken = 0;
+    size_t count = 0;
+    AUTO_FREE uint64_t *bits = base_array(words, sizeof *bits);
+    if (bits == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < words; i++) {
+        bits[i] = atomic_load_explicit(&recorder->around[i].value, memory_order_relaxed) &
+                  ~atomic_load_explicit(&recorder->bits[i].value, memory_order_relaxed);
+        taken += (size_t)__builtin_popcountll(bits[i]);
+    }
+    uint64_t *pages = base_array(taken + 1, sizeof *pages);
+    if (pages == NULL)
+        return DOR_E_NO_MEMORY;
+    for (size_t i = 0; i < words; i++)
+        for (uint64_t left = bits[i]; left != 0; left &= left - 1)
+            pages[count++] = i * 64 + (unsigned)__builtin_ctzll(left);
+    *ret = pages;
+    *ret_count = count;
+    return 0;
 }
 
 /* The pages noted so far, in memory that the caller frees; others may go on noting. */
@@ -319,33 +384,101 @@ log_useless(const struct wake_snapshot *snapshot, const char *event)
         dor_err_message());
 }
 
-/* What SET says to push, as the snapshot's: NULL when that is nothing. */
-static int
-make_runs(const struct store_working_set *set, struct wake_run **ret, size_t *ret_count)
+/* What a snapshot has of a working set. */
+struct made {
+    struct wake_run *runs; /* to push: NULL when that is nothing */
+    size_t run_count;
+    uint64_t *on_trial; /* a bit for each page: known, and not pushed */
+    struct store_view_plan plan;
+};
+
+static void
+made_free(struct made *made)
 {
-    AUTO_FREE struct dor_working_set_run *runs = NULL;
+    base_free(made->runs);
+    base_free(made->on_trial);
+    store_view_plan_fini(&made->plan);
+}
+
+/* Without memory for it nothing is read ahead. */
+static void
+make_plan(const struct store_view *view, struct made *made)
+{
     size_t count = 0;
-    int err = store_working_set_runs(set, turn_of(set), &runs, &count);
-    if (err != 0 || count == 0)
+    for (size_t i = 0; i < made->run_count; i++)
+        count += made->runs[i].page_count;
+    AUTO_FREE uint64_t *pages = base_array(count + 1, sizeof *pages);
+    size_t at = 0;
+    for (size_t i = 0; i < made->run_count && pages != NULL; i++)
+        for (uint64_t p = 0; p < made->runs[i].page_count; p++)
+            pages[at++] = made->runs[i].first_page + p;
+    if (pages == NULL || store_view_plan(view, pages, count, &made->plan) != 0)
+        base_err_clear();
+}
+
+/* The pages of SET that are not in RUNS, as bits of an image of PAGE_COUNT pages. */
+static void
+mark_trial(const struct store_working_set *set, const struct made *made, uint64_t *bits)
+{
+    for (size_t i = 0; i < set->window_count; i++)
+        bits[set->windows[i].window / 4] |=
+            (uint64_t)set->windows[i].pages
+            << set->windows[i].window % 4 * STORE_SET_WINDOW_PAGES;
+    for (size_t i = 0; i < made->run_count; i++)
+        for (uint64_t p = 0; p < made->runs[i].page_count; p++) {
+            uint64_t page = made->runs[i].first_page + p;
+            bits[page / 64] &= ~(UINT64_C(1) << page % 64);
+        }
+}
+static_assert(STORE_SET_WINDOW_PAGES == 16, "four windows to a word of 64 pages");
+
+static int
+make(
+    const struct wake_snapshot *snapshot, const struct store_working_set *set, struct made *ret)
+{
+    uint64_t page_count = wake_snapshot_page_count(snapshot);
+    AUTO_FREE struct dor_working_set_run *runs = NULL;
+    struct made made = {.on_trial = base_array(page_count / 64 + 1, sizeof(uint64_t))};
+    int err = made.on_trial == NULL
+                  ? DOR_E_NO_MEMORY
+                  : store_working_set_runs(set, turn_of(set), &runs, &made.run_count);
+    if (err == 0 && made.run_count > 0) {
+        made.runs = base_array(made.run_count, sizeof *made.runs);
+        err = made.runs == NULL ? DOR_E_NO_MEMORY : 0;
+    }
+    if (err != 0) {
+        made_free(&made);
         return err;
-    struct wake_run *made = base_array(count, sizeof *made);
-    if (made == NULL)
-        return DOR_E_NO_MEMORY;
-    for (size_t i = 0; i < count; i++)
-        made[i] = (struct wake_run){runs[i].first_page, runs[i].page_count};
+    }
+    for (size_t i = 0; i < made.run_count; i++)
+        made.runs[i] = (struct wake_run){runs[i].first_page, runs[i].page_count};
+    mark_trial(set, &made, made.on_trial);
+    make_plan(snapshot->view, &made);
     *ret = made;
-    *ret_count = count;
     return 0;
+}
+
+static void
+install_locked(struct wake_snapshot *snapshot, struct made *made)
+{
+    snapshot->working_set = TAKE(made->runs);
+    snapshot->working_set_count = made->run_count;
+    snapshot->on_trial = TAKE(made->on_trial);
+    snapshot->plan = made->plan;
+    made->plan = (struct store_view_plan){0};
 }
 
 void
 wake_working_set_load_locked(struct wake_snapshot *snapshot)
 {
     struct store_working_set set = {0};
+    struct made made = {0};
     struct store_set_key key = key_locked(snapshot);
     int err = store_working_set_read(&key, &set);
     if (err == 0)
-        err = make_runs(&set, &snapshot->working_set, &snapshot->working_set_count);
+        err = make(snapshot, &set, &made);
+    if (err == 0)
+        install_locked(snapshot, &made);
     if (err != 0 && err != DOR_E_NOT_FOUND)
         log_useless(snapshot, "working_set_unread");
     store_working_set_fini(&set);
@@ -361,27 +494,43 @@ wake_snapshot_working_set(
     base_mutex_unlock(&snapshot->server->lock);
 }
 
+void
+wake_snapshot_read_ahead(const struct wake_snapshot *snapshot)
+{
+    base_mutex_lock(&snapshot->server->lock);
+    struct store_view_plan plan = snapshot->plan;
+    base_mutex_unlock(&snapshot->server->lock);
+    store_view_plan_read(&plan);
+}
+
 static bool
 is_zero(const void *context, uint64_t page_index)
 {
     return wake_snapshot_page_is_zero(context, page_index);
 }
 
-/* Learn from PAGES what is then in the store, and in *RET. */
+/* What a wake noted. */
+struct noted {
+    uint64_t *needed, *around;
+    size_t needed_count, around_count;
+};
+
+/* Learn from NOTED what is then in the store, and in *RET. */
 static int
 learn_and_write(
     const struct wake_snapshot *snapshot, const struct wake_recorder *recorder,
-    const struct store_set_key *key, const uint64_t *pages, size_t page_count,
-    struct store_working_set *ret)
+    const struct store_set_key *key, const struct noted *noted, struct store_working_set *ret)
 {
     struct store_working_set old = {0};
     struct store_working_set learnt = {0};
     const struct wake_lesson lesson = {
         .image_pages = recorder->page_count,
-        .needed = pages,
-        .needed_count = page_count,
+        .needed = noted->needed,
+        .needed_count = noted->needed_count,
         .given = recorder->given,
         .given_count = recorder->given_count,
+        .around = noted->around,
+        .around_count = noted->around_count,
         .exact = recorder->exact,
         .is_zero = is_zero,
         .context = snapshot};
@@ -403,18 +552,15 @@ learn_and_write(
 static int
 install(struct wake_snapshot *snapshot, const struct store_working_set *set)
 {
-    struct wake_run *runs = NULL;
-    size_t count = 0;
-    int err = make_runs(set, &runs, &count);
+    struct made made = {0};
+    int err = make(snapshot, set, &made);
     if (err != 0)
         return err;
     base_mutex_lock(&snapshot->server->lock);
-    if (snapshot->working_set == NULL) {
-        snapshot->working_set = TAKE(runs);
-        snapshot->working_set_count = count;
-    }
+    if (snapshot->on_trial == NULL)
+        install_locked(snapshot, &made);
     base_mutex_unlock(&snapshot->server->lock);
-    base_free(runs);
+    made_free(&made);
     return 0;
 }
 
@@ -423,18 +569,21 @@ wake_snapshot_learn(struct wake_snapshot *snapshot, const struct wake_recorder *
 {
     struct dor_wake_server *server = snapshot->server;
     struct store_working_set learnt = {0};
-    AUTO_FREE uint64_t *pages = NULL;
-    size_t count = 0;
-    int err = take_order(recorder, &pages, &count);
+    struct noted noted = {0};
+    int err = take_order(recorder, &noted.needed, &noted.needed_count);
     /* Nobody came, or all was given ahead and none put to the test: that teaches nothing. */
-    if (err == 0 && count == 0)
+    if (err == 0 && noted.needed_count == 0) {
+        base_free(noted.needed);
         return;
+    }
+    if (err == 0)
+        err = take_around(recorder, &noted.around, &noted.around_count);
     base_mutex_lock(&server->lock);
     struct store_set_key key = key_locked(snapshot);
     base_mutex_unlock(&server->lock);
     if (err == 0) {
         base_mutex_lock(&server->learning);
-        err = learn_and_write(snapshot, recorder, &key, pages, count, &learnt);
+        err = learn_and_write(snapshot, recorder, &key, &noted, &learnt);
         base_mutex_unlock(&server->learning);
     }
     if (err == 0)
@@ -442,4 +591,6 @@ wake_snapshot_learn(struct wake_snapshot *snapshot, const struct wake_recorder *
     if (err != 0)
         log_useless(snapshot, "lesson_lost");
     store_working_set_fini(&learnt);
+    base_free(noted.needed);
+    base_free(noted.around);
 }

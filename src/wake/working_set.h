@@ -25,8 +25,14 @@ struct wake_lesson {
     const struct wake_run *given;
     size_t given_count;
     /*
-     * Pages were given one by one. Otherwise they came by windows, and those around a needed page
-     * had no chance to be asked for: they count as needed.
+     * Given because a page beside them was needed, in any order: the same holds. One that is not
+     * known yet becomes a candidate, and the next wake tells whether it is needed.
+     */
+    const uint64_t *around;
+    size_t around_count;
+    /*
+     * All pages that came beside needed ones are in AROUND. Otherwise those of a needed page's
+     * window had no chance to be asked for and count as needed.
      */
     bool exact;
     bool (*is_zero)(const void *context, uint64_t page_index); /* such pages are never learnt */
@@ -35,8 +41,8 @@ struct wake_lesson {
 
 /*
  * What is known after LESSON. A page that was needed gets a 1 in its history, one that was given
- * ahead keeps it, any other gets a 0; a page that no remembered wake needed is forgotten. A page
- * that is new was not needed by the wakes before.
+ * unasked keeps it, any other gets a 0; a page that no remembered wake needed is forgotten, unless
+ * it is a candidate. A page that is new was not needed by the wakes before.
  */
 DOR_MUST_CHECK int wake_working_set_learn(
     const struct store_working_set *old, const struct wake_lesson *lesson,

@@ -49,9 +49,16 @@ def test_working_set():
     first = server.stat
     set_of = says("it was learnt from", "working-set", "show", "one", store=folder)
     ok(set_of.get("wakes") == 1 and set_of.get("pages", 0) > 0, "one wake, some pages", set_of)
+    ok(set_of.get("candidate_pages", 0) > 2 * set_of["pages"], "and more that came beside them", set_of)
     with Server(where=folder) as server:
         finish(server.vmm(*pages, f"await={set_of['pages']}"), "a second wake")
-    ok(server.stat["pushed_pages"] > 0, "the working set is given ahead", server.stat)
+    is_(server.stat["pushed_pages"], set_of["pages"], "what was asked for is given ahead")
+    ok(server.stat["faults"] > 2 * first["faults"], "what came beside it must be asked for", first, server.stat)
+    set_of = says("it was learnt from again", "working-set", "show", "one", store=folder)
+    is_(set_of.get("candidate_pages"), 0, "and then it is known what is needed")
+    with Server(where=folder) as server:
+        finish(server.vmm(*pages, f"await={set_of['pages'] * 9 // 10}"), "a third wake")
+    ok(server.stat["pushed_pages"] > set_of["pages"] * 9 // 10, "the working set is given ahead", server.stat)
     ok(server.stat["copied_pages"] < first["copied_pages"] / 4, "and hardly anything is asked for", first, server.stat)
 
 

@@ -138,6 +138,56 @@ test_given(void)
     store_working_set_fini(&set);
 }
 
+/* A first wake that needed page 20, with the pages from 16 on beside it. */
+static struct store_working_set
+with_candidates(void)
+{
+    struct store_working_set set = {0};
+    static const uint64_t around[] = {16, 17, 18, 19, 21, 22, 23};
+    learn(
+        &set, (const uint64_t[]){20}, 1,
+        (struct wake_lesson){
+            .exact = true, .around = around, .around_count = ARRAY_LEN(around)});
+    return set;
+}
+
+static void
+test_candidates(void)
+{
+    struct store_working_set set = with_candidates();
+    is_str(words_of(&set), "20-20", "what only came beside is not pushed");
+    is_int(set.windows[0].pages, 0xff, "but known");
+    LEARN(&set, true, 20, 18);
+    is_str(words_of(&set), "18-18 20-20", "the next wake tells which of it is needed");
+    is_int(set.windows[0].pages, 0x14, "and what is not is forgotten");
+    const uint64_t again[] = {18, 19};
+    learn(
+        &set, (const uint64_t[]){20}, 1,
+        (struct wake_lesson){.exact = true, .around = again, .around_count = 2});
+    is_int(
+        set.windows[0].histories[2], 3,
+        "of a page that is known, that it came beside another says nothing");
+    is_int(set.windows[0].histories[3], 4, "a new one was not needed by the wakes before");
+    store_working_set_fini(&set);
+
+    set = with_candidates();
+    const uint64_t odd[] = {21, 33};
+    learn(
+        &set, (const uint64_t[]){20}, 1,
+        (struct wake_lesson){
+            .exact = true, .around = odd, .around_count = 2, .is_zero = odd_are_zero});
+    is_int(set.windows[0].pages, 0x10, "a page of zeros becomes no candidate");
+    is_int(set.window_count, 1, "nor a window of them");
+    const uint64_t far[] = {34};
+    learn(
+        &set, (const uint64_t[]){20}, 1,
+        (struct wake_lesson){.exact = true, .around = far, .around_count = 1});
+    ok(set.window_count == 2 && set.windows[1].rank_count == 1 &&
+           set.windows[1].ranks[0] == UINT8_MAX,
+       "a window of candidates alone is the last");
+    store_working_set_fini(&set);
+}
+
 static void
 test_median(void)
 {
@@ -428,6 +478,7 @@ main(void)
     test_first();
     test_fading();
     test_given();
+    test_candidates();
     test_median();
     test_against_count();
     test_too_many();
