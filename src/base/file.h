@@ -36,7 +36,7 @@ base_file_pread(int fd, void *buf, size_t size_bytes, uint64_t offset, const cha
 DOR_MUST_CHECK int base_file_pread_some(
     int fd, void *buf, size_t size_bytes, uint64_t offset, const char *name, size_t *ret);
 
-/* Advice, without an answer: SIZE_BYTES at OFFSET will be read soon, so the system may begin now. */
+/* Advice, without an answer: SIZE_BYTES at OFFSET will be read soon; the system may begin now. */
 void base_file_read_ahead(int fd, uint64_t offset, uint64_t size_bytes);
 /* From now on what is read through FD says nothing of what will be. */
 void base_file_read_no_further(int fd);

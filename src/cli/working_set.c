@@ -61,7 +61,7 @@ print_text(const char *name, const struct dor_working_set *set, uint64_t page_co
     cli_table_cell(&table, "working set");
     cli_table_cell(&table, "%" PRIu64, set->page_count);
     cli_table_size(&table, set->page_count * DOR_PAGE_BYTES);
-    cli_table_cell(&table, "too few or untold");
+    cli_table_cell(&table, "too few, or not known");
     cli_table_cell(&table, "%" PRIu64, set->candidate_pages);
     cli_table_size(&table, set->candidate_pages * DOR_PAGE_BYTES);
     int rc = cli_table_print(&table);
