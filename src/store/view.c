@@ -477,11 +477,6 @@ store_view_read(
 #define PLAN_PAGES_FIRST 128
 #define PLAN_PAGES_MAX   4096
 
-struct store_view_extent {
-    int fd;
-    uint64_t offset, end;
-};
-
 static void
 plan_add(struct store_view_plan *plan, struct store_view_extent extent)
 {
@@ -593,15 +588,17 @@ store_view_plan_fini(struct store_view_plan *plan)
     *plan = (struct store_view_plan){0};
 }
 
-void
-store_view_plan_read(const struct store_view_plan *plan)
+size_t
+store_view_plan_read(const struct store_view_plan *plan, size_t from, uint64_t size_bytes)
 {
-    int before = -1;
-    for (size_t i = 0; i < plan->count; i++) {
-        const struct store_view_extent *extent = &plan->extents[i];
-        if (extent->fd != before)
+    uint64_t told_bytes = 0;
+    for (; from < plan->count && told_bytes < size_bytes; from++) {
+        const struct store_view_extent *extent = &plan->extents[from];
+        uint64_t extent_bytes = extent->end - extent->offset;
+        if (from == 0 || extent[-1].fd != extent->fd)
             base_file_read_no_further(extent->fd);
-        base_file_read_ahead(extent->fd, extent->offset, extent->end - extent->offset);
-        before = extent->fd;
+        base_file_read_ahead(extent->fd, extent->offset, extent_bytes);
+        told_bytes += extent_bytes;
     }
+    return from;
 }

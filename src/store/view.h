@@ -71,6 +71,11 @@ DOR_MUST_CHECK int store_view_read(
 
 /* ------------------------------------------------------------------ reading ahead */
 
+struct store_view_extent {
+    int fd;               /* of a segment or a root image */
+    uint64_t offset, end; /* bytes */
+};
+
 /* Which bytes of which files hold some pages, for a view that stays open meanwhile. */
 struct store_view_plan {
     struct store_view_extent *extents;
@@ -86,9 +91,11 @@ DOR_MUST_CHECK int store_view_plan(
     struct store_view_plan *ret);
 void store_view_plan_fini(struct store_view_plan *plan);
 /*
- * Advise the system to read all of PLAN, and from its files nothing that is not asked for. What is
+ * Advise the system to read SIZE_BYTES of PLAN or more, from extent FROM on, and from its files
+ * nothing that is not asked for. Returns the extent to go on from, plan->count at the end. What is
  * in memory costs next to nothing.
  */
-void store_view_plan_read(const struct store_view_plan *plan);
+size_t
+store_view_plan_read(const struct store_view_plan *plan, size_t from, uint64_t size_bytes);
 
 #endif

@@ -34,6 +34,9 @@
 
 enum { BEGIN_RUNS = 16 };
 
+/* What the disk is asked for before each batch. */
+#define AHEAD_BYTES (UINT64_C(2) << 20)
+
 /* ------------------------------------------------------------------ the handles' side */
 
 void
@@ -192,13 +195,18 @@ push(struct dor_mount *mount, struct mount_snapshot *snapshot)
     size_t run_count;
     struct batch batch = {.count = 0};
     uint64_t page_count = wake_snapshot_page_count(snapshot->wake);
+    size_t place = 0;
     wake_snapshot_working_set(snapshot->wake, &runs, &run_count);
+    wake_snapshot_read_ahead(snapshot->wake, AHEAD_BYTES, &place);
     for (size_t i = 0; i < run_count; i++)
         for (uint64_t p = 0; p < runs[i].page_count; p++) {
             if (runs[i].first_page + p >= page_count)
                 break;
             batch.pages[batch.count++] = runs[i].first_page + p;
-            if (batch.count == WAKE_WINDOW_PAGES && !push_batch(mount, snapshot, &batch))
+            if (batch.count < WAKE_WINDOW_PAGES)
+                continue;
+            wake_snapshot_read_ahead(snapshot->wake, AHEAD_BYTES, &place);
+            if (!push_batch(mount, snapshot, &batch))
                 return;
         }
     if (batch.count > 0)

@@ -112,8 +112,12 @@ struct wake_run {
 void wake_snapshot_working_set(
     const struct wake_snapshot *snapshot, const struct wake_run **ret, size_t *ret_count);
 
-/* The working set is about to be read: let the system begin with it. */
-void wake_snapshot_read_ahead(const struct wake_snapshot *snapshot);
+/*
+ * The working set is about to be read: let the system begin with SIZE_BYTES of what it is stored
+ * in. *PLACE is 0 at first and tells where to go on.
+ */
+void wake_snapshot_read_ahead(
+    const struct wake_snapshot *snapshot, uint64_t size_bytes, size_t *place);
 
 /*
  * Notes which pages one wake needs, in order. The working set that the snapshot has when the

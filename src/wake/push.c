@@ -73,7 +73,7 @@ wake_push_begin(struct wake_push_queue *queue)
         base_condition_wait(&queue->changed, &queue->lock);
     struct wake_push_item *item = queue->closed ? NULL : item_locked(queue, queue->count);
     if (item != NULL) {
-        item->state = WAKE_PUSH_READING;
+        item->state = WAKE_PUSH_FILLING;
         queue->count++;
     }
     base_mutex_unlock(&queue->lock);
@@ -181,6 +181,34 @@ wake_push_done(struct wake_push_queue *queue)
     (void)look_locked(queue);
     base_mutex_unlock(&queue->lock);
     base_condition_wake_all(&queue->changed);
+}
+
+static bool
+find_page(const struct wake_push_item *item, uint64_t page, uint64_t *ret_at)
+{
+    for (uint64_t at = item->done; at < item->count; at++)
+        if (item->pages[at] == page) {
+            *ret_at = at;
+            return true;
+        }
+    return false;
+}
+
+struct wake_push_item *
+wake_push_find(struct wake_push_queue *queue, uint64_t page, uint64_t *ret_at, bool *ret_ready)
+{
+    struct wake_push_item *found = NULL;
+    base_mutex_lock(&queue->lock);
+    for (unsigned i = 0; i < queue->count && found == NULL; i++) {
+        struct wake_push_item *item = item_locked(queue, i);
+        if (item->state == WAKE_PUSH_FILLING || item->kind != WAKE_PUSH_DATA ||
+            !find_page(item, page, ret_at))
+            continue;
+        found = item;
+        *ret_ready = item->state == WAKE_PUSH_READY;
+    }
+    base_mutex_unlock(&queue->lock);
+    return found;
 }
 
 void

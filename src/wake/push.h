@@ -5,9 +5,9 @@
  * handler, which alone touches the client's memory, takes them in order, window by window, when no
  * fault waits.
  *
- *     begin         ask            take             end             done
- *     -----> filled -----> UNREAD -----> READING ---------> READY ------> free
- *                 +----------------- end --------------------^
+ *     begin          ask            take             end             done
+ *     -----> FILLING -----> UNREAD -----> READING ---------> READY ------> free
+ *                  +----------------- end --------------------^
  *
  * Ownership:  the client's; the bytes of an item are the queue's.
  * Threads:    one that fills, any that read, one that empties.
@@ -33,8 +33,9 @@ enum wake_push_kind {
 };
 
 enum wake_push_state {
+    WAKE_PUSH_FILLING,
     WAKE_PUSH_UNREAD,
-    WAKE_PUSH_READING, /* or being filled */
+    WAKE_PUSH_READING,
     WAKE_PUSH_READY
 };
 
@@ -90,6 +91,12 @@ void wake_push_dismiss(struct wake_push_queue *queue);
 /* The item whose turn it is, NULL when there is none; it stays until wake_push_done(). */
 struct wake_push_item *wake_push_peek(struct wake_push_queue *queue);
 void wake_push_done(struct wake_push_queue *queue);
+/*
+ * The batch that has PAGE, NULL when none has: *RET_AT is its place in it, *RET_READY whether it is
+ * read.
+ */
+struct wake_push_item *
+wake_push_find(struct wake_push_queue *queue, uint64_t page, uint64_t *ret_at, bool *ret_ready);
 /* Nobody takes anything any more. */
 void wake_push_close(struct wake_push_queue *queue);
 

@@ -32,6 +32,8 @@ struct wake_fault {
     struct wake_spot spot;
     enum wake_fault_kind kind;
     unsigned tries;         /* to read the page, in vain */
+    bool late;              /* it was waited for, for it was on its way */
+    bool pushed;            /* it was given ahead, and so will be what is around it */
     uint64_t not_before_ns; /* when the next one is due */
 };
 

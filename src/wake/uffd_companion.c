@@ -20,6 +20,10 @@
 #define SETTLED_NS (60 * NS_PER_S) /* who faults on for so long is no longer waking */
 #define ZERO_PAGES (WAKE_HUGE_BYTES / DOR_PAGE_BYTES)
 
+/* What the disk is asked for before the first batch, and before each one after that. */
+#define AHEAD_BYTES_FIRST (UINT64_C(1) << 20)
+#define AHEAD_BYTES       (UINT64_C(2) << 20)
+
 #define READERS_MAX   2
 #define READERS_PAGES ((uint64_t)2 * WAKE_PUSH_PAGES)
 
@@ -103,7 +107,9 @@ hand_over(struct wake_client *client, enum wake_push_kind kind, uint64_t page, u
 /* Pages that will be read together. */
 struct batch {
     struct wake_client *client;
-    bool tell; /* of those that cannot be read */
+    bool tell;    /* of those that cannot be read */
+    bool ahead;   /* they are of the working set, to be read ahead */
+    size_t place; /* as far as that was done */
     unsigned count;
     uint64_t pages[WAKE_PUSH_PAGES];
 };
@@ -122,6 +128,8 @@ push_batch(struct batch *batch)
         memcpy(item->pages, batch->pages, batch->count * sizeof batch->pages[0]);
         wake_push_ask(&batch->client->queue, item);
     }
+    if (batch->ahead)
+        wake_snapshot_read_ahead(batch->client->snapshot, AHEAD_BYTES, &batch->place);
     batch->count = 0;
     return open;
 }
@@ -190,10 +198,10 @@ push_working_set(struct wake_client *client)
     struct base_thread readers[READERS_MAX];
     unsigned reader_count = 0;
     size_t count = 0;
-    struct batch batch = {.client = client};
+    struct batch batch = {.client = client, .ahead = true};
     bool open = true;
     wake_snapshot_working_set(client->snapshot, &runs, &count);
-    wake_snapshot_read_ahead(client->snapshot);
+    wake_snapshot_read_ahead(client->snapshot, AHEAD_BYTES_FIRST, &batch.place);
     unsigned wanted = count_readers(runs, count);
     /* Who cannot be started is not missed: this thread reads as well. */
     while (reader_count < wanted &&

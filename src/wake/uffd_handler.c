@@ -33,6 +33,7 @@
 #define ZERO_RUN_PAGES HUGE_PAGES
 #define LOSSES_LOGGED  10
 #define PUSH_PAGES     16
+#define LATE_NS        (2 * NS_PER_MS) /* who reads a batch needs less */
 
 /* How long to wait before a page that could not be read is tried again. */
 static const uint64_t retry_ns[] = {50 * NS_PER_MS, 200 * NS_PER_MS, 500 * NS_PER_MS};
@@ -242,7 +243,101 @@ answer_failed(struct wake_client *client, struct wake_fault *fault, int err, uin
     return WAKE_FULL;
 }
 
+/* ------------------------------------------------------------------ pages of a batch */
+
+/* COUNT pages, none zero, whose bytes follow each other. */
+static enum wake_given
+give_bytes(
+    const struct wake_client *client, struct wake_spot spot, uint64_t count, uint8_t *bytes)
+{
+    struct iovec pieces[WAKE_PUSH_PAGES];
+    enum wake_given given = WAKE_NOT_POSSIBLE;
+    for (uint64_t i = 0; i < count; i++)
+        pieces[i] = (struct iovec){bytes + i * DOR_PAGE_BYTES, DOR_PAGE_BYTES};
+    if (client->guest.memory >= 0)
+        given = wake_guest_write(&client->guest, spot, count, pieces);
+    if (given == WAKE_NOT_POSSIBLE)
+        given = wake_guest_copy(&client->guest, spot, count, bytes);
+    if (given == WAKE_GIVEN)
+        base_counter_add(&client->how->counters->pushed, count);
+    return given;
+}
+
+/* PAGE could not be read. */
+static enum wake_given
+push_lost(struct wake_client *client, struct wake_spot spot)
+{
+    enum wake_given given = WAKE_GIVEN;
+    if (!poison(client, spot, &given))
+        return WAKE_NOT_POSSIBLE;
+    if (given == WAKE_GIVEN)
+        log_loss(client, spot.page, "sigbus");
+    return given;
+}
+
+/* How many pages of a batch from AT on follow each other, are alike and wanted: at most MOST. */
+static uint64_t
+run_of(
+    const struct wake_client *client, const struct wake_push_item *item, struct wake_spot spot,
+    uint64_t at, uint64_t most)
+{
+    uint64_t mapping_end = (spot.mapping->offset + spot.mapping->size_bytes) / DOR_PAGE_BYTES;
+    uint64_t run = 0;
+    while (run < most && at + run < item->count && item->pages[at + run] == spot.page + run &&
+           spot.page + run < mapping_end && item->contents[at + run] == item->contents[at] &&
+           is_wanted(client, spot.page + run))
+        run++;
+    return run;
+}
+
+static enum wake_given
+push_run(
+    struct wake_client *client, struct wake_spot spot, const struct wake_push_item *item,
+    uint64_t at, uint64_t run)
+{
+    switch (item->contents[at]) {
+    case WAKE_CONTENT_BYTES:
+        return give_bytes(client, spot, run, item->bytes + at * DOR_PAGE_BYTES);
+    case WAKE_CONTENT_ZERO:
+        return give_zeros(client, spot, run);
+    case WAKE_CONTENT_LOST:
+    default:
+        return item->tell ? push_lost(client, spot) : WAKE_GIVEN;
+    }
+}
+
 /* ------------------------------------------------------------------ faults */
+
+/*
+ * FAULT's page may be on its way already. If it is here it is given; if somebody is reading it,
+ * that is waited for, but once only: two that decode the same groups are slower than one. False:
+ * it is to be read.
+ */
+static bool
+answer_pushed(
+    struct wake_client *client, struct wake_fault *fault, uint64_t now_ns, enum wake_given *ret)
+{
+    uint64_t at = 0;
+    bool ready = false;
+    if (is_huge(fault->spot) || fault->pushed || !is_wanted(client, fault->spot.page))
+        return false;
+    const struct wake_push_item *item =
+        wake_push_find(&client->queue, fault->spot.page, &at, &ready);
+    if (item == NULL || (!ready && fault->late))
+        return false;
+    if (!ready) {
+        fault->late = true;
+        fault->not_before_ns = now_ns + LATE_NS;
+        *ret = WAKE_FULL;
+        return true;
+    }
+    fault->pushed = true;
+    if (item->contents[at] == WAKE_CONTENT_LOST)
+        return false;
+    *ret = push_run(
+        client, fault->spot, item, at, run_of(client, item, fault->spot, at, PUSH_PAGES));
+    return true;
+}
 
 static enum wake_given
 answer_missing(
@@ -252,6 +347,8 @@ answer_missing(
     struct wake_spot spot = fault->spot;
     enum wake_given given = WAKE_GIVEN;
     int err = 0;
+    if (answer_pushed(client, fault, now_ns, &given))
+        return given;
     if (!is_wanted(client, spot.page))
         return is_huge(spot) ? give_zeros(client, huge_spot(spot), HUGE_PAGES)
                              : give_zeros(client, spot, 1);
@@ -334,8 +431,8 @@ give_around(
     uint64_t first = 0;
     uint64_t end = 0;
     enum wake_given given = WAKE_GIVEN;
-    if (client->how->window_pages == 1 || client->snapshot == NULL ||
-        fault->kind != WAKE_FAULT_MISSING || is_huge(fault->spot) ||
+    if (client->how->window_pages == 1 || client->snapshot == NULL || fault->pushed ||
+        fault->late || fault->kind != WAKE_FAULT_MISSING || is_huge(fault->spot) ||
         wake_state_is_removed(client->guest.state, fault->spot.page))
         return;
     if (wake_snapshot_page_is_zero(client->snapshot, fault->spot.page)) {
@@ -449,67 +546,6 @@ read_events(struct wake_client *client)
 }
 
 /* ------------------------------------------------------------------ what is pushed */
-
-/* COUNT pages, none zero, whose bytes follow each other. */
-static enum wake_given
-give_bytes(
-    const struct wake_client *client, struct wake_spot spot, uint64_t count, uint8_t *bytes)
-{
-    struct iovec pieces[WAKE_PUSH_PAGES];
-    enum wake_given given = WAKE_NOT_POSSIBLE;
-    for (uint64_t i = 0; i < count; i++)
-        pieces[i] = (struct iovec){bytes + i * DOR_PAGE_BYTES, DOR_PAGE_BYTES};
-    if (client->guest.memory >= 0)
-        given = wake_guest_write(&client->guest, spot, count, pieces);
-    if (given == WAKE_NOT_POSSIBLE)
-        given = wake_guest_copy(&client->guest, spot, count, bytes);
-    if (given == WAKE_GIVEN)
-        base_counter_add(&client->how->counters->pushed, count);
-    return given;
-}
-
-/* PAGE could not be read. */
-static enum wake_given
-push_lost(struct wake_client *client, struct wake_spot spot)
-{
-    enum wake_given given = WAKE_GIVEN;
-    if (!poison(client, spot, &given))
-        return WAKE_NOT_POSSIBLE;
-    if (given == WAKE_GIVEN)
-        log_loss(client, spot.page, "sigbus");
-    return given;
-}
-
-/* How many pages of a batch from AT on follow each other, are alike and wanted: at most MOST. */
-static uint64_t
-run_of(
-    const struct wake_client *client, const struct wake_push_item *item, struct wake_spot spot,
-    uint64_t at, uint64_t most)
-{
-    uint64_t mapping_end = (spot.mapping->offset + spot.mapping->size_bytes) / DOR_PAGE_BYTES;
-    uint64_t run = 0;
-    while (run < most && at + run < item->count && item->pages[at + run] == spot.page + run &&
-           spot.page + run < mapping_end && item->contents[at + run] == item->contents[at] &&
-           is_wanted(client, spot.page + run))
-        run++;
-    return run;
-}
-
-static enum wake_given
-push_run(
-    struct wake_client *client, struct wake_spot spot, const struct wake_push_item *item,
-    uint64_t at, uint64_t run)
-{
-    switch (item->contents[at]) {
-    case WAKE_CONTENT_BYTES:
-        return give_bytes(client, spot, run, item->bytes + at * DOR_PAGE_BYTES);
-    case WAKE_CONTENT_ZERO:
-        return give_zeros(client, spot, run);
-    case WAKE_CONTENT_LOST:
-    default:
-        return item->tell ? push_lost(client, spot) : WAKE_GIVEN;
-    }
-}
 
 /*
  * The next wanted pages of a batch, at most 64 KiB: a fault that comes meanwhile does not wait for

@@ -7,9 +7,9 @@
  *
  * A page that was pushed is not asked for, so a wake says nothing of it. Therefore each wake
  * from the second on leaves some windows out of the list that it gives to be pushed, others each
- * time (store_working_set_runs()): what is needed of them is asked for and confirmed, what is
- * not fades. In the same way a page that came because one beside it was needed is a candidate: the
- * next wake gives it when it is asked for, and not before.
+ * time (store_working_set_runs()): what is asked for of them is confirmed, and a window of which
+ * nothing is fades. In the same way a page that came because one beside it was needed is a
+ * candidate: the next wake gives it when it is asked for, and not before.
  */
 #include "wake/working_set.h"
 
@@ -388,7 +388,7 @@ log_useless(const struct wake_snapshot *snapshot, const char *event)
 struct made {
     struct wake_run *runs; /* to push: NULL when that is nothing */
     size_t run_count;
-    uint64_t *on_trial; /* a bit for each page: known, and not pushed */
+    uint64_t *on_trial; /* a bit for each page: known, and not in the set */
     struct store_view_plan plan;
 };
 
@@ -416,19 +416,14 @@ make_plan(const struct store_view *view, struct made *made)
         base_err_clear();
 }
 
-/* The pages of SET that are not in RUNS, as bits of an image of PAGE_COUNT pages. */
 static void
-mark_trial(const struct store_working_set *set, const struct made *made, uint64_t *bits)
+mark_trial(const struct store_working_set *set, uint64_t *bits)
 {
-    for (size_t i = 0; i < set->window_count; i++)
-        bits[set->windows[i].window / 4] |=
-            (uint64_t)set->windows[i].pages
-            << set->windows[i].window % 4 * STORE_SET_WINDOW_PAGES;
-    for (size_t i = 0; i < made->run_count; i++)
-        for (uint64_t p = 0; p < made->runs[i].page_count; p++) {
-            uint64_t page = made->runs[i].first_page + p;
-            bits[page / 64] &= ~(UINT64_C(1) << page % 64);
-        }
+    for (size_t i = 0; i < set->window_count; i++) {
+        const struct store_set_window *window = &set->windows[i];
+        uint64_t pages = window->pages & ~(unsigned)store_set_window_pages(window);
+        bits[window->window / 4] |= pages << window->window % 4 * STORE_SET_WINDOW_PAGES;
+    }
 }
 static_assert(STORE_SET_WINDOW_PAGES == 16, "four windows to a word of 64 pages");
 
@@ -452,7 +447,7 @@ make(
     }
     for (size_t i = 0; i < made.run_count; i++)
         made.runs[i] = (struct wake_run){runs[i].first_page, runs[i].page_count};
-    mark_trial(set, &made, made.on_trial);
+    mark_trial(set, made.on_trial);
     make_plan(snapshot->view, &made);
     *ret = made;
     return 0;
@@ -495,12 +490,13 @@ wake_snapshot_working_set(
 }
 
 void
-wake_snapshot_read_ahead(const struct wake_snapshot *snapshot)
+wake_snapshot_read_ahead(
+    const struct wake_snapshot *snapshot, uint64_t size_bytes, size_t *place)
 {
     base_mutex_lock(&snapshot->server->lock);
     struct store_view_plan plan = snapshot->plan;
     base_mutex_unlock(&snapshot->server->lock);
-    store_view_plan_read(&plan);
+    *place = store_view_plan_read(&plan, *place, size_bytes);
 }
 
 static bool

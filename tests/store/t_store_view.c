@@ -6,6 +6,7 @@
 #include <fcntl.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/thread.h"
 #include "store/images.h"
 #include "store/view.h"
@@ -73,6 +74,92 @@ test_reading(void)
         store_view_close(view);
     }
     is_int(store_view_open(reader, "none", &view), DOR_E_NOT_FOUND, "no such snapshot");
+    for (int i = 0; i < GENERATIONS; i++)
+        image_fini(&images[i]);
+    dor_store_close(reader);
+    dor_store_close(store);
+}
+
+/* Turn over all bytes of the files of PLAN that are in none of its extents. */
+static void
+spoil_the_rest(const struct store_view_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        char path[64];
+        uint64_t size_bytes = 0;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", plan->extents[i].fd);
+        AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0 || base_file_size(fd, path, &size_bytes) != 0)
+            bail("%s", dor_err_message());
+        AUTO_FREE uint8_t *bytes = base_alloc(size_bytes);
+        bool first = true;
+        for (size_t before = 0; before < i && first; before++)
+            first = plan->extents[before].fd != plan->extents[i].fd;
+        if (!first)
+            continue;
+        if (bytes == NULL || base_file_pread(fd, bytes, size_bytes, 0, path) != 0)
+            bail("%s", dor_err_message());
+        for (uint64_t at = 0; at < size_bytes; at++) {
+            bool planned = false;
+            for (size_t e = i; e < plan->count && !planned; e++)
+                planned = plan->extents[e].fd == plan->extents[i].fd &&
+                          at >= plan->extents[e].offset && at < plan->extents[e].end;
+            bytes[at] ^= planned ? 0 : 0xff;
+        }
+        if (base_file_pwrite(fd, bytes, size_bytes, 0, path) != 0)
+            bail("%s", dor_err_message());
+    }
+}
+
+/* What a plan tells the system to read is all that reading its pages takes. */
+static void
+test_plan(void)
+{
+    enum { SOME = 40 };
+    struct image images[GENERATIONS];
+    struct dor_store *store = store_of_generations("plan", images);
+    struct dor_store *reader = open_store(test_path("plan"), DOR_OPEN_READ);
+    struct store_view_reader *scratch;
+    struct store_view *view;
+    struct store_view_plan plan;
+    struct store_view_plan nothing;
+    struct store_view_item items[SOME];
+    uint64_t pages[SOME];
+    AUTO_FREE uint8_t *bytes = base_alloc_pages(SOME);
+    char name[16];
+    snprintf(name, sizeof name, "%d", GENERATIONS - 1);
+    if (bytes == NULL || store_view_open(reader, name, &view) != 0 ||
+        store_view_reader_new(&scratch) != 0)
+        bail("%s", dor_err_message());
+    for (size_t i = 0; i < SOME; i++) {
+        pages[i] = base_random_below(&rng, PAGES);
+        items[i] = (struct store_view_item){pages[i], bytes + i * DOR_PAGE_BYTES, 0};
+    }
+    is_ok(store_view_plan(view, pages, SOME, &plan), "a plan of some pages");
+    is_ok(store_view_plan(view, pages, 0, &nothing), "and of none");
+    is_int(nothing.count, 0, "that reads nothing");
+    uint64_t planned_bytes = 0;
+    for (size_t i = 0; i < plan.count; i++)
+        planned_bytes += plan.extents[i].end - plan.extents[i].offset;
+    ok(planned_bytes < (uint64_t)SOME * 64 * 1024, "of which each takes little");
+    size_t place = 0;
+    size_t steps = 0;
+    for (; place < plan.count; steps++)
+        place = store_view_plan_read(&plan, place, 1);
+    is_int(steps, plan.count, "it is read in steps");
+    is_int(store_view_plan_read(&plan, place, 1), plan.count, "up to its end");
+    spoil_the_rest(&plan);
+    unsigned wrong = store_view_read(view, scratch, items, SOME) != 0;
+    for (size_t i = 0; i < SOME; i++)
+        wrong += memcmp(
+                     bytes + i * DOR_PAGE_BYTES, image_page(&images[GENERATIONS - 1], pages[i]),
+                     DOR_PAGE_BYTES) != 0;
+    is_int(wrong, 0, "nothing else need be there");
+    ok(!view_is_image(view, &images[GENERATIONS - 1], 16), "for other pages there is");
+    store_view_plan_fini(&plan);
+    store_view_plan_fini(&nothing);
+    store_view_reader_free(scratch);
+    store_view_close(view);
     for (int i = 0; i < GENERATIONS; i++)
         image_fini(&images[i]);
     dor_store_close(reader);
@@ -248,6 +335,7 @@ main(void)
     work_in_memory();
     base_random_init(&rng, tap_seed());
     test_reading();
+    test_plan();
     test_keys();
     test_outlives_the_store();
     test_no_allocation();

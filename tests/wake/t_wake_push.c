@@ -156,6 +156,50 @@ test_close(void)
     close_queue();
 }
 
+static struct wake_push_item *
+ask_for(uint64_t page)
+{
+    struct wake_push_item *item = wake_push_begin(&queue);
+    if (item == NULL)
+        bail("no item");
+    item->kind = WAKE_PUSH_DATA;
+    item->count = 2;
+    item->done = 0;
+    item->pages[0] = page;
+    item->pages[1] = page + 1;
+    return item;
+}
+
+/* Who needs a page learns whether it is on its way. */
+static void
+test_find(void)
+{
+    uint64_t at = 0;
+    bool ready = true;
+    open_queue();
+    struct wake_push_item *first = ask_for(10);
+    ok(wake_push_find(&queue, 10, &at, &ready) == NULL,
+       "a batch that is being filled is not seen");
+    wake_push_ask(&queue, first);
+    struct wake_push_item *second = ask_for(20);
+    wake_push_ask(&queue, second);
+    ok(wake_push_find(&queue, 21, &at, &ready) == second && at == 1 && !ready,
+       "one that is to be read is");
+    ok(wake_push_find(&queue, 12, &at, &ready) == NULL, "not so a page of none");
+    if (wake_push_take(&queue, false) != first || wake_push_take(&queue, false) != second)
+        bail("batches are not taken in order");
+    read_batch(second);
+    ok(wake_push_find(&queue, 20, &at, &ready) == second && at == 0 && ready,
+       "its pages are here though those before it are not");
+    read_batch(first);
+    first->done = 1;
+    ok(wake_push_find(&queue, 10, &at, &ready) == NULL, "what was dealt with is gone");
+    ok(wake_push_find(&queue, 11, &at, &ready) == first && ready, "the rest is here");
+    wake_push_done(&queue);
+    ok(wake_push_find(&queue, 11, &at, &ready) == NULL, "until all was");
+    close_queue();
+}
+
 static void
 test_no_memory(void)
 {
@@ -172,6 +216,7 @@ main(void)
     test_order(1);
     test_order(READERS);
     test_close();
+    test_find();
     test_no_memory();
     return done_testing();
 }
