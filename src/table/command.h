@@ -63,8 +63,10 @@ struct table_tenant {
     uint32_t client_count;
     struct table_watches *watches; /* NULL = nobody has watched a key */
     uint32_t watch_count;
-    uint64_t turn;     /* of the worker, when the time was last set */
-    uint64_t log_turn; /* when the log was last asked to flush, with this result: */
+    uint64_t turn;          /* of the worker, when the time was last set */
+    uint64_t calls_turn;    /* of the worker, when a function was last called, */
+    uint32_t calls_in_turn; /* and connections that have called one in it */
+    uint64_t log_turn;      /* when the log was last asked to flush, with this result: */
     int log_result;
     uint64_t commands, hits, misses, errors, connections;
     uint64_t dirty; /* changes since the start */

@@ -36,6 +36,7 @@ enum {
 };
 
 #define CALL_MS_DEFAULT     50
+#define CALLS_DEFAULT       1024
 #define HEAP_BYTES_DEFAULT  (UINT64_C(32) << 20)
 #define REPLY_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOAD_MS_LEAST       500 /* loading happens once and compiles */
@@ -624,6 +625,26 @@ reply_failure(
     table_reply_error(reply, "ERR %s script: %s", error, function->name);
 }
 
+static uint32_t
+calls_limit(const struct table_tenant *tenant)
+{
+    uint32_t limit = tenant->function_limits.calls_max;
+    return limit != 0 ? limit : CALLS_DEFAULT;
+}
+
+static int
+refuse(
+    struct table_functions *functions, struct table_reply *reply,
+    const struct table_function *function)
+{
+    functions->failed++;
+    table_reply_error(
+        reply,
+        "BUSY the tenant has its limit of %u calls waiting and this was not run script: %s",
+        calls_limit(functions->tenant), function->name);
+    return 0;
+}
+
 static int
 run(struct table_functions *functions, struct table_call *call,
     const struct table_function *function, uint32_t key_count, bool read_only)
@@ -674,6 +695,30 @@ run(struct table_functions *functions, struct table_call *call,
     return 0;
 }
 
+/*
+ * Calls of as many connections as came to one turn of the loop wait for each other; those behind
+ * one of their own connection only for that.
+ */
+static bool
+may_wait(struct table_call *call)
+{
+    struct table_tenant *tenant = call->tenant;
+    struct table_client *client = call->client;
+    uint64_t turn = call->worker->turn;
+    uint32_t limit = calls_limit(tenant);
+    if (client == NULL || client->call_turn == turn)
+        return true;
+    if (tenant->calls_turn != turn) {
+        tenant->calls_turn = turn;
+        tenant->calls_in_turn = 0;
+    }
+    if (tenant->calls_in_turn >= limit)
+        return false;
+    tenant->calls_in_turn++;
+    client->call_turn = turn;
+    return true;
+}
+
 static int
 call_function(struct table_call *call, const uint8_t *name, size_t length, bool read_only)
 {
@@ -696,6 +741,8 @@ call_function(struct table_call *call, const uint8_t *name, size_t length, bool 
     else if (read_only && (function->flags & TABLE_FUNCTION_NO_WRITES) == 0)
         table_reply_error(
             call->reply, "ERR Can not execute a script with write flag using *_ro command.");
+    else if (!may_wait(call))
+        return refuse(functions, call->reply, function);
     else
         return run(functions, call, function, (uint32_t)key_count, read_only);
     return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * t_table_worker.c - connections that come from a front and go back to it, tenants that come
- * and go, and descriptors that are watched; in both loops.
+ * and go, descriptors that are watched, and calls of functions that wait for each other; in both
+ * loops.
  */
 #include "tap.h"
 
@@ -10,13 +11,15 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "table/engine.h"
 #include "table/worker.h"
 
+static struct table_engine *engine; /* NULL = there is none */
 static struct table_worker *worker;
 static int returned_fd = -1; /* by hand_back */
 static struct table_handover returned;
 static char returned_name[64], returned_bytes[256];
-static unsigned ticks;
+static unsigned ticks, overruns;
 
 static void
 hand_back(void *context, int fd, uint64_t tenant_id, const struct table_handover *handover)
@@ -35,6 +38,15 @@ tick(void *context)
 {
     (void)context;
     ticks++;
+}
+
+static bool
+overran(void *context, uint64_t tenant_id)
+{
+    (void)context;
+    is_int(tenant_id, 1, "who overran is told");
+    overruns++;
+    return true;
 }
 
 static int
@@ -172,10 +184,97 @@ test_tenants(void)
 }
 
 static void
+load_library(void)
+{
+    static const char library[] =
+        "#!js name=lib\nredis.registerFunction('f', () => 1, {flags: ['no-writes']});\n"
+        "redis.registerFunction('loop', () => { for (;;); });\n";
+    char request[512];
+    snprintf(
+        request, sizeof request,
+        "*4\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n$7\r\nREPLACE\r\n$%zu\r\n%s\r\n",
+        strlen(library), library);
+    int fd = adopt(request, 2);
+    serve();
+    is_str(said(fd), "$3\r\nlib\r\n", "a library is loaded");
+    close(fd);
+    serve();
+}
+
+/* Calls of more connections than the limit at a time: who comes last is refused. */
+static void
+test_calls_at_a_time(void)
+{
+    enum { LIMIT = 2, CLIENTS = 5, ROUNDS = 2 };
+    static const char refusal[] = "-BUSY the tenant has its limit of 2 calls waiting";
+    const struct table_function_limits limits = {.calls_max = LIMIT};
+    is_ok(table_worker_set_limits(worker, 1, 1 << 20, TABLE_NO_EVICTION, &limits), "a limit");
+    load_library();
+    for (int round = 0; round < ROUNDS; round++) {
+        int fds[CLIENTS], good = 0, refused = 0;
+        for (int i = 0; i < CLIENTS; i++)
+            fds[i] = adopt("FCALL f 0\r\nFCALL f 0\r\n", 2);
+        serve();
+        for (int i = 0; i < CLIENTS; i++) {
+            const char *text = said(fds[i]);
+            good += strcmp(text, ":1\r\n:1\r\n") == 0;
+            refused += strncmp(text, refusal, sizeof refusal - 1) == 0;
+        }
+        is_int(good, LIMIT, "calls of so many connections are run, and those behind them");
+        is_int(refused, CLIENTS - LIMIT, "those of others are refused");
+        ok(write(fds[CLIENTS - 1], "FCALL f 0\r\n", 11) == 11, "one of them tries again");
+        serve();
+        is_str(said(fds[CLIENTS - 1]), ":1\r\n", "and has its turn");
+        for (int i = 0; i < CLIENTS; i++)
+            close(fds[i]);
+        serve();
+    }
+}
+
+/* A tenant that overruns its limit leaves: its clients go back, what they sent is not lost. */
+static void
+test_leaving(void)
+{
+    static const char behind[] = "PING\r\nFCALL f 0\r\n";
+    const struct table_function_limits limits = {.call_ms = 5};
+    char sent[128];
+    is_ok(table_worker_set_limits(worker, 1, 1 << 20, TABLE_NO_EVICTION, &limits), "a limit");
+    load_library();
+    int in_multi = adopt("MULTI\r\n", 2);
+    serve();
+    is_str(said(in_multi), "+OK\r\n", "one is inside MULTI");
+    returned_fd = -1;
+    snprintf(sent, sizeof sent, "FCALL loop 0\r\n%s", behind);
+    int fd = adopt(sent, 2);
+    serve();
+    is_int(overruns, 1, "a call that loops is an overrun");
+    is_mem(said(fd), "-BUSY the function took longer", 30, "its caller has an error");
+    ok(returned_fd >= 0, "and goes back");
+    is_int(returned.pending_bytes, strlen(behind), "with all that was not run");
+    is_mem(returned_bytes, behind, strlen(behind), "as it came");
+    is_str(said(in_multi), "closed", "who is inside MULTI is closed");
+    close(returned_fd);
+    close(fd);
+    close(in_multi);
+    returned_fd = -1;
+    fd = adopt("FCALL f 0\r\n", 2);
+    serve();
+    ok(returned_fd >= 0 && strcmp(said(fd), "") == 0, "who comes late goes back at once");
+    is_int(returned.pending_bytes, 11, "with what it brought");
+    close(returned_fd);
+    close(fd);
+    overruns = 0;
+}
+
+static void
 test_loop(enum table_loop_kind loop, const char *name)
 {
     const struct table_worker_options options = {
-        .loop = loop, .hand_back = hand_back, .tick = tick};
+        .loop = loop,
+        .hand_back = hand_back,
+        .tick = tick,
+        .overran = overran,
+        .engine = engine};
     if (table_worker_new(&options, &worker) != 0) {
         skip(dor_err_message(), name);
         return;
@@ -188,6 +287,12 @@ test_loop(enum table_loop_kind loop, const char *name)
     test_handed_back(
         "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$1\r\na\r\n$1\r\nb\r\n", "HELLO");
     test_tenants();
+    if (engine != NULL) {
+        test_calls_at_a_time();
+        test_leaving();
+    } else {
+        skip("there is no engine in this build", "calls that wait for each other");
+    }
     ok(ticks > 0, "it ticks");
     table_worker_free(worker);
 }
@@ -195,7 +300,11 @@ test_loop(enum table_loop_kind loop, const char *name)
 int
 main(void)
 {
+    int rc = table_engine_open(&engine);
+    if (rc != 0 && rc != DOR_E_UNSUPPORTED)
+        bail("%s", dor_err_message());
     test_loop(TABLE_LOOP_EPOLL, "epoll");
     test_loop(TABLE_LOOP_URING, "io_uring");
+    table_engine_close(engine);
     return done_testing();
 }
