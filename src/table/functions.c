@@ -39,6 +39,7 @@ enum {
 #define CALLS_DEFAULT       1024
 #define HEAP_BYTES_DEFAULT  (UINT64_C(32) << 20)
 #define REPLY_BYTES_DEFAULT (UINT64_C(16) << 20)
+#define SUSPECT_MS          60000
 #define LOAD_MS_LEAST       500 /* loading happens once and compiles */
 
 static struct table_engine_limits
@@ -176,16 +177,22 @@ host_arena(void *tenant, int *ret_fd, uint64_t *ret_bytes, uint64_t *ret_bytes_m
     *ret_bytes_max = arena->mapped_bytes;
 }
 
+/* Where others are served by the same thread it has to hurry instead. */
+static void
+give_way(struct table_functions *functions)
+{
+    if (functions->is_long || functions->worker->tenants->next != NULL)
+        return;
+    functions->is_long = true;
+    table_limits_call_is_long(true);
+}
+
 static bool
 host_tick(void *tenant, uint64_t elapsed_ns)
 {
     struct table_functions *functions = tenant;
     (void)elapsed_ns;
-    /* Where others are served by the same thread it has to hurry. */
-    if (!functions->is_long && functions->worker->tenants->next == NULL) {
-        functions->is_long = true;
-        table_limits_call_is_long(true);
-    }
+    give_way(functions);
     return table_status_call_is_killed();
 }
 
@@ -344,6 +351,14 @@ need_context(struct table_functions *functions, struct table_registry *registry)
     return rc;
 }
 
+/* Not all that takes long asks on its way, so the next calls give way before they have begun. */
+static void
+overran(struct table_functions *functions)
+{
+    functions->suspect_until_ms = functions->worker->now_ms + SUSPECT_MS;
+    table_worker_overran(functions->worker, functions->tenant);
+}
+
 /* Run the top of the library SOURCE. On an error REGISTRY is good for nothing any more. */
 static int
 load_library(
@@ -380,7 +395,7 @@ load_library(
     if (functions->is_long)
         table_limits_call_is_long(functions->is_long = false);
     if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
-        table_worker_overran(functions->worker, functions->tenant);
+        overran(functions);
     if (rc != 0)
         return dor_fail(rc, "Error registering functions: %s", error);
     if (library->function_count == 0)
@@ -436,57 +451,11 @@ make_registry(
     return 0;
 }
 
-/* ---- contexts ---- */
-
-static void
-unlist(struct table_functions *functions)
-{
-    struct table_worker *worker = functions->worker;
-    if (!functions->listed)
-        return;
-    *(functions->newer != NULL ? &functions->newer->older : &worker->newest) = functions->older;
-    *(functions->older != NULL ? &functions->older->newer : &worker->oldest) = functions->newer;
-    functions->newer = functions->older = NULL;
-    functions->listed = false;
-    worker->context_count--;
-}
-
-/* The context is used now: it is the newest, and the oldest go. */
-static void
-touch(struct table_functions *functions)
-{
-    struct table_worker *worker = functions->worker;
-    if (worker->newest == functions || functions->registry->context == NULL)
-        return;
-    unlist(functions);
-    functions->older = worker->newest;
-    *(worker->newest != NULL ? &worker->newest->newer : &worker->oldest) = functions;
-    worker->newest = functions;
-    functions->listed = true;
-    worker->context_count++;
-    while (worker->context_count > TABLE_CONTEXTS_KEPT)
-        table_functions_forget(worker->oldest->tenant);
-}
-
-/* Let go of contexts that keep too much, now that none of them runs. */
-static void
-drop_contexts(struct table_functions *functions)
-{
-    struct table_worker *worker = functions->worker;
-    if (!functions->drop)
-        return;
-    functions->drop = false;
-    table_functions_forget(functions->tenant);
-    while (functions->drop_all && worker->oldest != NULL)
-        table_functions_forget(worker->oldest->tenant);
-    functions->drop_all = false;
-}
-
 static void
 free_functions(void *arg)
 {
     struct table_functions *functions = arg;
-    unlist(functions);
+    table_functions_unlist(functions);
     free_registry(functions, functions->registry);
     base_free(functions);
 }
@@ -503,7 +472,7 @@ table_functions_forget(struct table_tenant *tenant)
     struct table_functions *functions = tenant->functions;
     if (functions == NULL)
         return;
-    unlist(functions);
+    table_functions_unlist(functions);
     free_registry(functions, functions->registry);
     functions->registry = NULL;
 }
@@ -529,7 +498,7 @@ table_functions_of(struct table_call *call, struct table_functions **ret)
         if (rc != 0)
             return rc;
     }
-    touch(functions);
+    table_functions_touch(functions);
     *ret = functions;
     return 0;
 }
@@ -590,7 +559,7 @@ table_functions_add(
         free_registry(functions, functions->registry);
         functions->registry = made;
     }
-    touch(functions);
+    table_functions_touch(functions);
     *ret_name = head.name;
     return 0;
 }
@@ -676,6 +645,8 @@ run(struct table_functions *functions, struct table_call *call,
     error[0] = '\0';
     functions->calls++;
     call->worker->function_turn = call->worker->turn;
+    if (__builtin_expect(functions->suspect_until_ms > call->worker->now_ms, 0))
+        give_way(functions);
     table_status_call_begin(call->tenant->id, engine_call.limits.call_ns);
     int rc = functions->engine->class->call(
         functions->registry->context, &engine_call, &result, error);
@@ -686,12 +657,12 @@ run(struct table_functions *functions, struct table_call *call,
     if (rc == DOR_E_TIMEOUT || rc == DOR_E_BUSY || rc == DOR_E_NO_SPACE)
         call->worker->must_leave = call->worker->in_engine;
     if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
-        table_worker_overran(call->worker, call->tenant);
+        overran(functions);
     if (rc == 0)
         table_function_reply(call->reply, &result);
     else
         reply_failure(functions, call->reply, rc, error, function);
-    drop_contexts(functions);
+    table_functions_drop_contexts(functions);
     return 0;
 }
 

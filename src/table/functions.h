@@ -57,8 +57,9 @@ struct table_functions {
     bool changing;            /* the running call changed something */
     struct table_group group; /* of its changes */
     bool is_long;
-    bool drop, drop_all; /* this context, or all of the worker, when the call is over */
-    bool listed;         /* between its neighbours of the worker's list */
+    int64_t suspect_until_ms; /* calls are taken for long ones from their begin */
+    bool drop, drop_all;      /* this context, or all of the worker, when the call is over */
+    bool listed;              /* between its neighbours of the worker's list */
     struct table_functions *newer, *older;
     uint64_t calls, stopped, failed;
 };
@@ -87,6 +88,19 @@ struct table_function_library *table_function_library_find(
 
 /* Reply what a call came to. */
 void table_function_reply(struct table_reply *reply, const struct table_engine_result *result);
+
+/* ---- function_contexts.c ---- */
+
+/* The context of FUNCTIONS is used now: it is the newest, and the oldest go if there are many. */
+void table_functions_touch(struct table_functions *functions);
+
+/* It is no longer one of those that have one. */
+void table_functions_unlist(struct table_functions *functions);
+
+/* Let go of contexts that keep too much, now that none of them runs. */
+void table_functions_drop_contexts(struct table_functions *functions);
+
+/* ---- functions.c ---- */
 
 /* Run FN(CONTEXT), which may make calls, inside the engine if it runs. */
 void
