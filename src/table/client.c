@@ -127,8 +127,8 @@ table_client_close_after_reply(struct table_client *client)
 static bool
 may_run(const struct table_client *client)
 {
-    return !client->stopped && !client->held && !client->closing && !client->closed &&
-           !client->handing_back && !client->worker->must_leave;
+    return !client->stopped && !client->held && !client->saving && !client->closing &&
+           !client->closed && !client->handing_back && !client->worker->must_leave;
 }
 
 /* What a stopped function made wait goes on when the engine has been left. */
@@ -143,7 +143,8 @@ bool
 table_client_wants_input(const struct table_client *client)
 {
     size_t ahead = client->in_to - client->in_from;
-    return !client->held && !client->closing && !client->handing_back && !client->ready &&
+    return !client->held && !client->saving && !client->closing && !client->handing_back &&
+           !client->ready &&
            (!client->stopped || ahead < client->worker->options.input_bytes_max / AHEAD_PART);
 }
 

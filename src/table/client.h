@@ -71,9 +71,11 @@ struct table_client {
     bool stopped;        /* too much output waits: no more requests */
     bool held;           /* the output waits for the log to be on disk, up to: */
     uint64_t held_sequence;
-    uint64_t call_turn; /* of the worker, in which it last called a function; 0 = none */
-    bool closing;       /* after the output has gone */
-    bool closed;        /* at once */
+    uint64_t call_turn;  /* of the worker, in which it last called a function; 0 = none */
+    bool saving;         /* waits for a snapshot's end, and runs nothing meanwhile */
+    bool save_is_silent; /* and is not told of it */
+    bool closing;        /* after the output has gone */
+    bool closed;         /* at once */
     bool handing_back;
     bool reply_off, reply_skip, reply_skip_next;
     bool no_evict, no_touch;

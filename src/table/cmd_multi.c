@@ -153,7 +153,6 @@ run_queued(struct table_call *call, struct table_multi *multi)
         one.arg_count = queued->arg_count;
         one.large = queued->large;
         one.key_valid = false;
-        one.in_exec = true;
         /* Commands of the session change which version they answer in, and who answers. */
         table_command_invoke(&one);
     }

@@ -39,7 +39,7 @@ static const struct {
     {CMD_WRITE, "write"},         {CMD_READONLY, "readonly"}, {CMD_DENYOOM, "denyoom"},
     {CMD_ADMIN, "admin"},         {CMD_NOSCRIPT, "noscript"}, {CMD_LOADING, "loading"},
     {CMD_STALE, "stale"},         {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"},
-    {CMD_MOVABLE, "movablekeys"}, {CMD_BUSY, "allow_busy"},
+    {CMD_MOVABLE, "movablekeys"}, {CMD_BUSY, "allow_busy"},   {CMD_NO_MULTI, "no_multi"},
 };
 
 static bool

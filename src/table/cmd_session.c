@@ -75,16 +75,25 @@ table_cmd_reset(struct table_call *call)
     return 0;
 }
 
+bool
+table_call_hands_back(const struct table_call *call)
+{
+    if (call->worker->options.hand_back == NULL)
+        return false;
+    if (table_arg_is(&call->args[0], "auth"))
+        return true;
+    bool found = false;
+    for (uint32_t i = 2; table_arg_is(&call->args[0], "hello") && i + 2 < call->arg_count; i++)
+        found |= table_arg_is(&call->args[i], "auth");
+    return found;
+}
+
 /* Whether the connection goes back to the front, which will answer this command. */
 static bool
 hand_back(struct table_call *call)
 {
     if (call->worker->options.hand_back == NULL)
         return false;
-    if (call->in_exec) {
-        table_reply_error(call->reply, "ERR AUTH cannot be done inside a transaction");
-        return true;
-    }
     call->client->handing_back = true;
     table_worker_add_pending(call->client);
     return true;

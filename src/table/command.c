@@ -297,6 +297,19 @@ some_large_was_refused(const struct table_client *client)
     return false;
 }
 
+/*
+ * What Redis has not inside MULTI; and AUTH, which is for the front: what is queued behind it
+ * would not be that user's.
+ */
+static bool
+is_allowed_in_multi(struct table_call *call)
+{
+    if ((call->command->flags & CMD_NO_MULTI) == 0 && !table_call_hands_back(call))
+        return true;
+    table_reply_error(call->reply, "ERR Command not allowed inside a transaction");
+    return false;
+}
+
 /* Run or queue what CALL holds. */
 static void
 run_call(struct table_call *call)
@@ -308,7 +321,7 @@ run_call(struct table_call *call)
     else if (__builtin_expect(client->large_count != 0, 0) && some_large_was_refused(client))
         reply_failure(call->reply, DOR_E_NO_SPACE);
     else
-        ok = is_allowed(call);
+        ok = is_allowed(call) && (client->multi == NULL || is_allowed_in_multi(call));
     if (__builtin_expect(!ok, 0)) {
         if (client->multi != NULL)
             client->multi->broken = true;

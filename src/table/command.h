@@ -31,6 +31,7 @@ enum {
     CMD_MOVABLE = 1 << 9,
     CMD_BUSY = 1 << 10,     /* allowed while a function runs too long */
     CMD_NO_QUEUE = 1 << 11, /* runs at once inside MULTI; not told */
+    CMD_NO_MULTI = 1 << 12, /* refused inside MULTI */
 };
 
 struct table_call;
@@ -85,7 +86,6 @@ struct table_call {
     uint32_t arg_count;
     struct table_key key; /* that of args[command->first_key], if it is not 0 */
     bool key_valid;
-    bool in_exec;
     struct table_large *large; /* what args name as large; NULL = none */
 };
 
@@ -103,6 +103,9 @@ bool table_call_key(struct table_call *call, uint32_t index, struct table_key *r
 
 /* args[INDEX] as an integer; false, and Redis's error is replied, when it is none. */
 bool table_call_integer(struct table_call *call, uint32_t index, int64_t *ret);
+
+/* Whether CALL is one that the front answers, and takes the connection with it. */
+bool table_call_hands_back(const struct table_call *call);
 
 /* Replies of errors that many commands share. */
 int table_call_syntax_error(struct table_call *call);

@@ -88,6 +88,17 @@ say_saved(struct front_tenant *tenant, const struct table_kept_snapshot *snapsho
         dor_log(WARN, "table", "not_told", "tenant=%s", tenant->config.name);
 }
 
+/* With the words of the present error. */
+static void
+say_failed(struct front_tenant *tenant, int rc)
+{
+    const struct table_kept_snapshot none = {0};
+    dor_log(
+        ERROR, "table", "snapshot_failed", "tenant=%s error=\"%s\"", tenant->config.name,
+        dor_err_message());
+    say_saved(tenant, &none, rc);
+}
+
 static void
 begin_snapshot(struct front_tenant *tenant)
 {
@@ -98,9 +109,7 @@ begin_snapshot(struct front_tenant *tenant)
     if (rc == 0 && (rc = front_worker_say(tenant->worker, &message, NULL, fds, 2)) != 0)
         table_kept_snapshot_refused(tenant->kept);
     if (rc != 0)
-        dor_log(
-            ERROR, "table", "snapshot_failed", "tenant=%s error=\"%s\"", tenant->config.name,
-            dor_err_message());
+        say_failed(tenant, rc);
 }
 
 static void
@@ -108,8 +117,6 @@ hear_marked(
     struct front_tenant *tenant, const struct table_message *message,
     const struct base_buf *extra)
 {
-    const struct table_kept_snapshot none = {0};
-    int rc = 0;
     if (message->snapshot.failed != 0) {
         dor_log(
             ERROR, "table", "snapshot_failed", "tenant=%s error=\"%.*s\"", tenant->config.name,
@@ -117,13 +124,17 @@ hear_marked(
         table_kept_snapshot_refused(tenant->kept);
         return;
     }
-    rc = table_kept_snapshot_marked(tenant->kept, tenant->arena_fd);
-    if (rc == 0)
-        return;
-    dor_log(
-        ERROR, "table", "snapshot_failed", "tenant=%s error=\"%s\"", tenant->config.name,
-        dor_err_message());
-    say_saved(tenant, &none, rc);
+    int rc = table_kept_snapshot_marked(tenant->kept, tenant->arena_fd);
+    if (rc != 0)
+        say_failed(tenant, rc);
+}
+
+static void
+hear_save(struct front_tenant *tenant)
+{
+    int rc = table_kept_want_snapshot(tenant->kept);
+    if (rc != 0)
+        say_failed(tenant, rc);
 }
 
 void
@@ -138,7 +149,7 @@ front_kept_hear(
     else if (message->word == TABLE_WORD_FILLED)
         table_kept_worker_filled(tenant->kept);
     else if (message->word == TABLE_WORD_SAVE)
-        table_kept_want_snapshot(tenant->kept);
+        hear_save(tenant);
     else if (message->word == TABLE_WORD_MARKED)
         hear_marked(tenant, message, extra);
 }

@@ -286,10 +286,19 @@ table_kept_wants_snapshot(struct table_kept *kept)
                             grown >= kept->table_bytes / 100 * kept->snapshot_percent);
 }
 
-void
+static int
+no_store(void)
+{
+    return dor_fail(DOR_E_UNSUPPORTED, "there is no store for snapshots");
+}
+
+int
 table_kept_want_snapshot(struct table_kept *kept)
 {
+    if (kept->keeper == NULL)
+        return no_store();
     kept->wanted = true;
+    return 0;
 }
 
 int
@@ -297,7 +306,7 @@ table_kept_snapshot_begin(
     struct table_kept *kept, int *ret_log_fd, uint64_t *ret_number, int *ret_mark_fd)
 {
     if (kept->keeper == NULL)
-        return dor_fail(DOR_E_UNSUPPORTED, "there is no store for snapshots");
+        return no_store();
     if (kept->state != IDLE)
         return dor_fail(DOR_E_BUSY, "a snapshot of tenant %s is being taken", kept->tenant);
     if (kept->fill != NULL)
@@ -305,6 +314,7 @@ table_kept_snapshot_begin(
             DOR_E_BUSY, "the table of tenant %s is still coming back", kept->tenant);
     char name[TABLE_LOG_NAME_BYTES];
     AUTO_CLOSE int fd = -1;
+    kept->next_try_ns = base_clock_monotonic_ns() + RETRY_NS;
     table_log_file_name(kept->log_number + 1, name);
     int rc = base_file_open(kept->directory, name, O_RDWR | O_CREAT | O_TRUNC, 0600, &fd);
     if (rc == 0)

@@ -69,8 +69,8 @@ DOR_MUST_CHECK bool table_kept_worker_died(struct table_kept *kept);
 
 /* Is it time for one? */
 bool table_kept_wants_snapshot(struct table_kept *kept);
-/* The worker asks for one. */
-void table_kept_want_snapshot(struct table_kept *kept);
+/* The worker asks for one; DOR_E_UNSUPPORTED: there is no store, so none will come. */
+DOR_MUST_CHECK int table_kept_want_snapshot(struct table_kept *kept);
 
 /*
  * Ask the worker to go on in the log *RET_LOG_FD, number *RET_NUMBER, with table_log_rotate() and

@@ -131,6 +131,9 @@ typedef bool table_watch_fn(void *context, int fd);
 DOR_MUST_CHECK int
 table_worker_watch(struct table_worker *worker, int fd, table_watch_fn *fn, void *context);
 
+/* The snapshot of a tenant that was under way has ended: who waits for it is told. */
+void table_worker_saved(struct table_worker *worker, uint64_t tenant_id, bool failed);
+
 /* Serve until table_worker_stop(). */
 DOR_MUST_CHECK int table_worker_run(struct table_worker *worker);
 void table_worker_stop(struct table_worker *worker);

@@ -287,6 +287,8 @@ worker_kept_mark(
     if (tenant != NULL)
         tenant->saving = (struct table_saving){
             .saved_ms = tenant->saving.saved_ms, .runs = rc == 0, .failed = rc != 0};
+    if (rc != 0)
+        table_worker_saved(kept->worker, message->id, true);
 }
 
 void
@@ -299,6 +301,7 @@ worker_kept_saved(struct worker_kept *kept, const struct table_message *message)
     table_mark_end(table_arena(table));
     tenant->saving.runs = false;
     tenant->saving.failed = message->snapshot.failed != 0;
+    table_worker_saved(kept->worker, message->id, tenant->saving.failed);
     if (message->snapshot.failed != 0)
         return;
     table_log_snapshot_done(tenant->log);

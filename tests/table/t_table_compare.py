@@ -13,11 +13,12 @@ CLOCK_SLACK_MS = 5000
 SHORT, SHORT_S = b"20", 0.06    # a time to live, and how long to wait until it is over
 
 rng = make_seed()
-# Not in a transaction: there we refuse what hands a connection over.
-GREETINGS = [["HELLO", b"9"], ["HELLO", b"x"], ["HELLO", b"2", "FOO"], ["HELLO", b"2", "SETNAME"], ["AUTH"],
-             ["AUTH", b"a", b"b", b"c"]]
+WRONG_GREETINGS = [["HELLO", b"9"], ["HELLO", b"x"], ["HELLO", b"2", "FOO"], ["HELLO", b"2", "SETNAME"], ["AUTH"]]
+# Not in a transaction: what may hand a connection over is refused there.
+GREETINGS = [*WRONG_GREETINGS, ["AUTH", b"a", b"b", b"c"]]
 # Flags by which clients choose where and when to send a command.
-TOLD_FLAGS = {("+", flag) for flag in (b"write", b"readonly", b"denyoom", b"fast", b"movablekeys", b"no_auth", b"admin")}
+TOLD_FLAGS = {("+", flag) for flag in (b"write", b"readonly", b"denyoom", b"fast", b"movablekeys", b"no_auth", b"admin",
+                                      b"no_multi")}
 KEYS = [b"", b"a", b"b", b"key", b"77", b"077", b"-1", b"0", b"4294967295", b"4294967296", b"18446744073709551616",
         b"x" * 300, b"k\r\n\x00\xff", b"h[a]llo", b"hello", "schlüssel".encode(), b"user:1", b"user:2", b"user:10"]
 NUMBERS = [b"0", b"1", b"-1", b"7", b"10", b"100", b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808",
@@ -91,7 +92,7 @@ def malformed():
         ["FUNCTION", "NOSUCH"], ["FUNCTION", "DELETE", b"nosuch"], ["FUNCTION", "LOAD", b"no shebang"],
         ["FUNCTION", "LOAD", b"#!nosuch name=x\n"], ["FUNCTION", "LIST", b"x"], ["FUNCTION", "KILL"],
         ["DBSIZE", b"a"], ["PERSIST"], ["WATCH"],
-        ["RANDOMKEY", b"a"], [b""], [b"\r\n"], ["EXISTS"], ["TTL", b"a", b"b"], ["INCRBYFLOAT", b"a"]])
+        *WRONG_GREETINGS, ["SAVE", b"a"], ["RANDOMKEY", b"a"], [b""], [b"\r\n"], ["EXISTS"], ["TTL", b"a", b"b"], ["INCRBYFLOAT", b"a"]])
 
 
 COMMANDS = [

@@ -163,6 +163,31 @@ def test_worker_death_is_healed(folder):
     front.end()
 
 
+def test_save(folder):
+    """SAVE answers when the snapshot is there, and holds up nobody else."""
+    front = start(folder)
+    client, other, gone = (connect(front, "alice", "apple") for _ in range(3))
+    client.ask("SET", "saved", "1")
+    before = client.ask("LASTSAVE")
+    time.sleep(1.1)  # LASTSAVE counts seconds
+    gone.send(command("SAVE"))
+    gone.close()
+    ok(wait_for(lambda: other.ask("LASTSAVE") > before), "who asked for it may go")
+    before = other.ask("LASTSAVE")
+    time.sleep(1.1)
+    client.send(command("SAVE") + command("LASTSAVE") + command("CLIENT", "REPLY", "SKIP") + command("PING")
+                + command("GET", "saved"))
+    is_(other.ask("GET", "saved"), "1", "others are served")
+    is_((client.read(), client.read() > before, client.read()), ("OK", True, "1"),
+        "SAVE: what comes behind it sees that it is done")
+    client.send(command("MULTI") + command("SAVE") + command("EXEC"))
+    is_([client.read()[:9] for _ in range(3)], ["OK", "ERR Comma", "EXECABORT"], "there is none inside MULTI")
+    kill_all(front)
+    front = start(folder)
+    is_(connect(front, "alice", "apple").ask("GET", "saved"), "1", "and it is kept")
+    front.end()
+
+
 def test_damage(folder):
     front = start(folder)
     client = connect(front, "alice", "apple")
@@ -236,6 +261,7 @@ test_kills(("bob", "berry"), str(work / "everysec"))
 test_kills(("carl", "cherry"), str(work / "shared"))
 test_atomic(str(work / "always"))
 test_worker_death_is_healed(str(work / "always"))
+test_save(str(work / "always"))
 test_damage(str(work / "always"))
 test_full_disk()
 done()

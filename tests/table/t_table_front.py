@@ -92,6 +92,15 @@ def test_become_another(front):
     answer = client.ask("HELLO", "3", "AUTH", "alice", "apple")
     ok(isinstance(answer, dict), "HELLO with AUTH from a connected client", answer)
     is_(client.ask("GET", "whose"), "alice", "changes the tenant too")
+    for words in (("AUTH", "bob", "berry"), ("HELLO", "2", "AUTH", "bob", "berry"), ("AUTH", "x")):
+        client.send(command("MULTI") + command(*words) + command("SET", "whose", "nobody") + command("EXEC")
+                    + command("GET", "whose"))
+        is_([client.read()[:12] for _ in range(5)], ["OK", "ERR Command ", "QUEUED", "EXECABORT Tr", "alice"],
+            f"{' '.join(words)} inside MULTI: nothing is done for anybody")
+    client.send(command("MULTI") + command("HELLO", "2", "SETNAME", "two") + command("GET", "whose") + command("EXEC"))
+    is_([client.read(), client.read(), client.read()], ["OK", "QUEUED", "QUEUED"], "HELLO without AUTH is queued")
+    done_now = client.read()
+    ok(done_now[0][done_now[0].index("proto") + 1] == 2 and done_now[1] == "alice", "and done", done_now)
 
 
 def test_nothing_of_others(front):
