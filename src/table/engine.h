@@ -91,8 +91,10 @@ enum table_engine_kind {
     TABLE_RESULT_BYTES,
     /*
      * Anything made of several values. In prefix order, all numbers little-endian:
-     *     'n' null   't' 'f' booleans   'd' double   's' '+' '-' u32 length and the bytes
+     *     'n' null   't' 'f' booleans   'd' double   'i' i64
+     *     's' '+' '-' u32 length and the bytes
      *     'a' u32 count and so many values   'm' u32 count and so many pairs of values
+     * The bytes may go on behind the tree.
      */
     TABLE_RESULT_TREE,
 };

@@ -19,7 +19,6 @@
  */
 #include <alloca.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +26,7 @@
 #include <time.h>
 
 #include "table/engine_jsc.h"
+#include "table/engine_wasm.h"
 
 #define STEP_NS            1000000u
 #define STEP_MAX_NS        16000000u
@@ -65,27 +65,6 @@ min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-int
-jsc_fail(char *error, int code, const char *fmt, ...)
-{
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(error, TABLE_ENGINE_ERROR_BYTES, fmt, args);
-    va_end(args);
-    return code;
-}
-
-/* The property NAME of OBJECT; NULL when it cannot be had. */
-static JSValueRef
-property(JSContextRef context, JSValueRef object, const char *name)
-{
-    JSStringRef string = JSStringCreateWithUTF8CString(name);
-    JSValueRef value =
-        JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)object, string, NULL);
-    JSStringRelease(string);
-    return value;
-}
-
 /* One line of what VALUE says of itself, and where in a library it was thrown. */
 static void
 describe(JSContextRef context, JSValueRef value, char *error)
@@ -104,8 +83,8 @@ describe(JSContextRef context, JSValueRef value, char *error)
         if ((unsigned char)*c < ' ')
             *c = ' ';
     bool is_object = value != NULL && JSValueIsObject(context, value);
-    JSValueRef line = is_object ? property(context, value, "line") : NULL;
-    JSValueRef source = is_object ? property(context, value, "sourceURL") : NULL;
+    JSValueRef line = is_object ? jsc_property(context, value, "line") : NULL;
+    JSValueRef source = is_object ? jsc_property(context, value, "sourceURL") : NULL;
     if (line != NULL && source != NULL && JSValueIsNumber(context, line) &&
         JSValueIsString(context, source))
         jsc_fail(error, 0, "%s, on line %.0f", text, JSValueToNumber(context, line, NULL));
@@ -121,8 +100,8 @@ may_look(const struct jsc *engine, uint64_t rest)
     return since(engine->looked_ns) >= rest * engine->look_ns;
 }
 
-static uint64_t
-heap_bytes(struct jsc *engine)
+uint64_t
+jsc_heap_bytes(struct jsc *engine)
 {
     uint64_t began_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     JSObjectRef statistics = JSGetMemoryUsageStatistics(engine->root);
@@ -147,13 +126,14 @@ static bool
 heap_is_over(struct jsc *engine)
 {
     uint64_t limit = engine->settled_bytes + engine->limits.heap_bytes;
-    if (heap_bytes(engine) <= limit)
+    if (jsc_heap_bytes(engine) <= limit)
         return false;
-    /* Far more is a bomb, whose garbage would take long to find. */
-    if (heap_bytes(engine) > limit + 8 * engine->limits.heap_bytes)
+    /* Far more is a bomb, whose garbage would take long to find; or views of contexts that went. */
+    if (!engine->left_views && jsc_heap_bytes(engine) > limit + 8 * engine->limits.heap_bytes)
         return true;
     JSSynchronousGarbageCollectForDebugging(engine->root);
-    return heap_bytes(engine) > limit - engine->limits.heap_bytes / 4;
+    engine->left_views = false;
+    return jsc_heap_bytes(engine) > limit - engine->limits.heap_bytes / 4;
 }
 
 static enum stop
@@ -212,10 +192,11 @@ static uint64_t
 collect(struct jsc *engine, uint64_t bytes)
 {
     engine->calls_since_look = 0;
-    uint64_t now_bytes = heap_bytes(engine);
+    uint64_t now_bytes = jsc_heap_bytes(engine);
     if (now_bytes > bytes) {
         JSSynchronousGarbageCollectForDebugging(engine->root);
-        now_bytes = heap_bytes(engine);
+        engine->left_views = false;
+        now_bytes = jsc_heap_bytes(engine);
         engine->settled_bytes = now_bytes;
     }
     return now_bytes;
@@ -351,14 +332,6 @@ jsc_follow_arena(struct jsc_context *context)
 
 /* ---- contexts ---- */
 
-static JSObjectRef
-object_at(JSContextRef context, JSValueRef object, const char *name)
-{
-    JSValueRef value = property(context, object, name);
-    return value != NULL && JSValueIsObject(context, value) ? (JSObjectRef)(uintptr_t)value
-                                                            : NULL;
-}
-
 /* Run kv.js in the new context. */
 static bool
 furnish(struct jsc_context *context, char *error)
@@ -375,8 +348,8 @@ furnish(struct jsc_context *context, char *error)
         describe(global, exception, error);
         return false;
     }
-    context->bind = object_at(global, made, "bind");
-    context->invoke = object_at(global, made, "invoke");
+    context->bind = jsc_object_at(global, made, "bind");
+    context->invoke = jsc_object_at(global, made, "invoke");
     if (context->bind == NULL || context->invoke == NULL)
         return false;
     JSValueProtect(global, context->bind);
@@ -395,11 +368,13 @@ jsc_tenant_free(void *context_)
         JSValueUnprotect(context->global, context->bind);
     if (context->invoke != NULL)
         JSValueUnprotect(context->global, context->invoke);
+    wasm_tenant_free(context);
     JSGlobalContextRelease(context->global);
     if (context->base != NULL)
         munmap(context->base, context->reserved_bytes);
     struct jsc *engine = context->engine;
     engine->view_bytes -= context->view_bytes;
+    engine->left_views = true;
     engine->context_count--;
     engine->settled_bytes -= min_u64(engine->settled_bytes, CONTEXT_BYTES);
     free(context);
@@ -513,17 +488,31 @@ load_js(struct jsc_context *context, const struct table_engine_source *source, c
 }
 
 static int
+load_wasm(struct jsc_context *context, const struct table_engine_source *source, char *error)
+{
+    JSValueRef exception = NULL;
+    int rc = wasm_load(context, source, &exception, error);
+    return exception == NULL && context->engine->stop == STOP_NONE
+               ? rc
+               : failure(context, exception, error);
+}
+
+static int
 jsc_load(void *context_, const struct table_engine_source *source, char *error)
 {
     struct jsc_context *context = context_;
-    if (strcmp(source->kind, "js") != 0)
+    bool is_wasm = strcmp(source->kind, "wasm") == 0;
+    if (!is_wasm && strcmp(source->kind, "js") != 0)
         return jsc_fail(
             error, DOR_E_UNSUPPORTED, "libraries of '%s' are not known", source->kind);
     if (!jsc_follow_arena(context))
         return jsc_fail(error, DOR_E_NO_MEMORY, "the table cannot be mapped for functions");
+    int rc = is_wasm ? wasm_start(context->engine, error) : 0;
+    if (rc != 0)
+        return rc;
     begin(context, &source->limits);
     context->engine->loading = true;
-    int rc = load_js(context, source, error);
+    rc = is_wasm ? load_wasm(context, source, error) : load_js(context, source, error);
     context->engine->loading = false;
     end(context);
     return rc;
@@ -613,6 +602,24 @@ take_result(
 }
 
 static int
+call_wasm(
+    struct jsc_context *context, const struct table_engine_call *call,
+    struct table_engine_result *ret, char *error)
+{
+    struct jsc *engine = context->engine;
+    JSValueRef exception = NULL;
+    JSLock(engine->root);
+    begin(context, &call->limits);
+    engine->read_only = call->read_only;
+    int rc = wasm_call(context, call, ret, &exception, error);
+    if (exception != NULL || engine->stop != STOP_NONE)
+        rc = failure(context, exception, error);
+    end(context);
+    JSUnlock(engine->root);
+    return rc;
+}
+
+static int
 jsc_call(
     void *context_, const struct table_engine_call *call, struct table_engine_result *ret,
     char *error)
@@ -620,6 +627,8 @@ jsc_call(
     enum { FIXED = 3 };
     struct jsc_context *context = context_;
     JSGlobalContextRef global = context->global;
+    if ((call->function & WASM_NUMBER) != 0)
+        return call_wasm(context, call, ret, error);
     size_t count = (size_t)call->key_count + call->arg_count;
     if (count > ARGS_MAX)
         return jsc_fail(error, DOR_E_USAGE, "a function takes %d arguments at most", ARGS_MAX);
@@ -685,6 +694,7 @@ static void
 jsc_destroy(void *state)
 {
     struct jsc *engine = state;
+    wasm_destroy(engine);
     JSValueUnprotect(engine->root, engine->enter);
     JSScriptRelease(engine->script);
     JSGlobalContextRelease(engine->root);
@@ -698,13 +708,15 @@ jsc_destroy(void *state)
 
 /*
  * The engine lets garbage grow as large as its heap is, and takes views of arenas for heap. With a
- * bound of its own it collects after so much was allocated, whatever there is. It reads its
- * options from the environment when the first group is made.
+ * bound of its own it collects after so much was allocated, whatever there is. And a memory of
+ * WebAssembly has guard pages, by which a store into the table is an error, or the process ends. It
+ * reads its options from the environment when the first group is made.
  */
 static void
-bound_garbage(void)
+set_options(void)
 {
     (void)setenv("JSC_gcMaxHeapSize", GARBAGE_BYTES_TEXT, 0);
+    (void)setenv("JSC_crashIfWasmCantFastMemory", "1", 0);
 }
 
 /* So much was allocated since the last time that what is kept may have grown. */
@@ -740,7 +752,7 @@ jsc_start(const struct table_engine_host *host, void **ret, char *error)
     engine->host = host;
     engine->heap_size = JSStringCreateWithUTF8CString("heapSize");
     engine->no_eval = JSStringCreateWithUTF8CString("code from text is not allowed");
-    bound_garbage();
+    set_options();
     engine->group = JSContextGroupCreate();
     engine->script = JSScriptCreateReferencingImmortalASCIIText(
         engine->group, NULL, 1, jsc_kv_source, jsc_kv_source_bytes, NULL, NULL);

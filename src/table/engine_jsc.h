@@ -54,12 +54,14 @@ struct jsc {
     uint32_t context_count, calls_since_look;
     enum stop stop;
     bool read_only, loading, ticked;
+    bool left_views;       /* of contexts that went are in the heap until it is collected */
     bool was_over;         /* the last look found that too much is kept between calls */
     atomic_bool collected; /* relaxed: garbage went, by whichever thread, since the last look */
     void (*entered)(void *context);
     void *entered_context;
     uint8_t *scratch;
     size_t scratch_bytes;
+    struct wasm *wasm; /* NULL before the first module */
 };
 
 struct jsc_context {
@@ -69,6 +71,9 @@ struct jsc_context {
     JSObjectRef bind, invoke;
     uint8_t *base;
     uint64_t reserved_bytes, mapped_bytes, view_bytes;
+    struct wasm_library *libraries;
+    struct wasm_entry *entries;
+    uint32_t entry_count;
 };
 
 /* The callbacks of the engine are given no word of ours, and there is one engine in a process. */
@@ -94,8 +99,24 @@ JSValueRef jsc_bytes(JSContextRef context, const uint8_t *bytes, size_t length);
 /* The UTF-8 of STRING into memory that is the caller's; NULL without memory. */
 uint8_t *jsc_utf8(JSStringRef string, size_t *ret);
 
+/* What the heap holds, without the views that the engine takes for heap. */
+uint64_t jsc_heap_bytes(struct jsc *engine);
+
 /* Have the views reach over all of the arena's file. */
 bool jsc_follow_arena(struct jsc_context *context);
+
+/* The property NAME of OBJECT; NULL when it cannot be had, or is no object where it must be. */
+JSValueRef jsc_property(JSContextRef context, JSValueRef object, const char *name);
+JSObjectRef jsc_object_at(JSContextRef context, JSValueRef object, const char *name);
+
+#define JSC_WHOLE_MAX 9007199254740991.0 /* 2^53 - 1 */
+
+/* Make *EXCEPTION an Error of TEXT; returns undefined. */
+JSValueRef jsc_throw(JSContextRef context, const char *text, JSValueRef *exception);
+
+/* The context whose call may change keys, if GIVEN is COUNT at least; NULL after an error. */
+struct jsc_context *
+jsc_writing(JSContextRef context, size_t given, size_t count, JSValueRef *exception);
 
 /* The object of native calls that kv.js is given. */
 JSObjectRef jsc_natives(JSGlobalContextRef global);

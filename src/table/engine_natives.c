@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * engine_natives.c - the calls that kv.js makes out of the engine: changes, scans, text, and the
- * registration of functions. Only kv.js has them, and it hands in what it made itself: primitives,
- * and views that are its own; still every argument is looked at.
+ * registration of functions; and what the files of the plugin share. Only kv.js has the calls, and
+ * it hands in what it made itself: primitives, and views that are its own; still every argument is
+ * looked at.
  */
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "table/engine_jsc.h"
-
-#define INCREASE_MAX 9007199254740991.0 /* 2^53 - 1 */
 
 uint8_t *
 jsc_scratch(struct jsc *engine, size_t size_bytes)
@@ -23,6 +24,36 @@ jsc_scratch(struct jsc *engine, size_t size_bytes)
         engine->scratch_bytes = size_bytes;
     }
     return engine->scratch;
+}
+
+/* ---- words and objects ---- */
+
+int
+jsc_fail(char *error, int code, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(error, TABLE_ENGINE_ERROR_BYTES, fmt, args);
+    va_end(args);
+    return code;
+}
+
+JSValueRef
+jsc_property(JSContextRef context, JSValueRef object, const char *name)
+{
+    JSStringRef string = JSStringCreateWithUTF8CString(name);
+    JSValueRef value =
+        JSObjectGetProperty(context, (JSObjectRef)(uintptr_t)object, string, NULL);
+    JSStringRelease(string);
+    return value;
+}
+
+JSObjectRef
+jsc_object_at(JSContextRef context, JSValueRef object, const char *name)
+{
+    JSValueRef value = jsc_property(context, object, name);
+    return value != NULL && JSValueIsObject(context, value) ? (JSObjectRef)(uintptr_t)value
+                                                            : NULL;
 }
 
 /* ---- text ---- */
@@ -126,9 +157,8 @@ jsc_bytes(JSContextRef context, const uint8_t *bytes, size_t length)
 
 /* ---- arguments and errors ---- */
 
-/* Make *EXCEPTION an Error of TEXT. */
-static JSValueRef
-throw_error(JSContextRef context, const char *text, JSValueRef *exception)
+JSValueRef
+jsc_throw(JSContextRef context, const char *text, JSValueRef *exception)
 {
     JSValueRef message = jsc_text(context, (const uint8_t *)text, strlen(text));
     *exception = JSObjectMakeError(context, 1, &message, NULL);
@@ -180,17 +210,17 @@ current(JSContextRef context, size_t given, size_t count, JSValueRef *exception)
     struct jsc_context *running = jsc_engine->current;
     if (running != NULL && given >= count)
         return running;
-    throw_error(context, "this is no call of a function", exception);
+    jsc_throw(context, "this is no call of a function", exception);
     return NULL;
 }
 
-static struct jsc_context *
-writing(JSContextRef context, size_t given, size_t count, JSValueRef *exception)
+struct jsc_context *
+jsc_writing(JSContextRef context, size_t given, size_t count, JSValueRef *exception)
 {
     struct jsc_context *running = current(context, given, count, exception);
     if (running == NULL || (!jsc_engine->read_only && !jsc_engine->loading))
         return running;
-    throw_error(
+    jsc_throw(
         context,
         jsc_engine->loading ? "Changes are not allowed while a library is loaded"
                             : "Write commands are not allowed from read-only scripts.",
@@ -202,9 +232,9 @@ static JSValueRef
 changed(JSContextRef context, struct jsc_context *running, int rc, JSValueRef *exception)
 {
     if (rc != 0)
-        return throw_error(context, jsc_engine->host->last_error(), exception);
+        return jsc_throw(context, jsc_engine->host->last_error(), exception);
     if (!jsc_follow_arena(running))
-        return throw_error(context, "the table cannot be mapped", exception);
+        return jsc_throw(context, "the table cannot be mapped", exception);
     return JSValueMakeUndefined(context);
 }
 
@@ -216,15 +246,15 @@ changed(JSContextRef context, struct jsc_context *running, int rc, JSValueRef *e
 NATIVE(native_put)
 {
     (void)function, (void)self;
-    struct jsc_context *running = writing(context, count, 3, exception);
+    struct jsc_context *running = jsc_writing(context, count, 3, exception);
     if (running == NULL)
         return JSValueMakeUndefined(context);
     double ttl_ms = JSValueToNumber(context, values[2], NULL);
     struct argument key = {0}, value = {0};
-    if (!(ttl_ms >= 0 && ttl_ms <= INCREASE_MAX))
-        return throw_error(context, "the time to live is no number of milliseconds", exception);
+    if (!(ttl_ms >= 0 && ttl_ms <= JSC_WHOLE_MAX))
+        return jsc_throw(context, "the time to live is no number of milliseconds", exception);
     if (!take_argument(context, values[0], &key))
-        return throw_error(context, "no memory for a key", exception);
+        return jsc_throw(context, "no memory for a key", exception);
     int rc = DOR_E_NO_MEMORY;
     bool taken = take_argument(context, values[1], &value);
     if (taken)
@@ -232,18 +262,18 @@ NATIVE(native_put)
     free(key.owned);
     free(value.owned);
     return taken ? changed(context, running, rc, exception)
-                 : throw_error(context, "no memory for a value", exception);
+                 : jsc_throw(context, "no memory for a value", exception);
 }
 
 NATIVE(native_remove)
 {
     (void)function, (void)self;
-    struct jsc_context *running = writing(context, count, 1, exception);
+    struct jsc_context *running = jsc_writing(context, count, 1, exception);
     struct argument key = {0};
     if (running == NULL)
         return JSValueMakeUndefined(context);
     if (!take_argument(context, values[0], &key))
-        return throw_error(context, "no memory for a key", exception);
+        return jsc_throw(context, "no memory for a key", exception);
     bool removed = false;
     int rc = jsc_engine->host->remove(running->tenant, key.bytes, &removed);
     free(key.owned);
@@ -254,15 +284,15 @@ NATIVE(native_remove)
 NATIVE(native_increase)
 {
     (void)function, (void)self;
-    struct jsc_context *running = writing(context, count, 2, exception);
+    struct jsc_context *running = jsc_writing(context, count, 2, exception);
     struct argument key = {0};
     if (running == NULL)
         return JSValueMakeUndefined(context);
     double by = JSValueToNumber(context, values[1], NULL);
-    if (!(fabs(by) <= INCREASE_MAX) || by != trunc(by))
-        return throw_error(context, "value is not an integer or out of range", exception);
+    if (!(fabs(by) <= JSC_WHOLE_MAX) || by != trunc(by))
+        return jsc_throw(context, "value is not an integer or out of range", exception);
     if (!take_argument(context, values[0], &key))
-        return throw_error(context, "no memory for a key", exception);
+        return jsc_throw(context, "no memory for a key", exception);
     int64_t sum = 0;
     int rc = jsc_engine->host->increase(running->tenant, key.bytes, (int64_t)by, &sum);
     free(key.owned);
@@ -293,14 +323,14 @@ NATIVE(native_scan)
         return JSValueMakeUndefined(context);
     double cursor = JSValueToNumber(context, values[0], NULL);
     double buckets = JSValueToNumber(context, values[1], NULL);
-    if (!(cursor >= 0 && cursor <= INCREASE_MAX) || !(buckets >= 1 && buckets <= 4096))
-        return throw_error(context, "invalid cursor or count", exception);
+    if (!(cursor >= 0 && cursor <= JSC_WHOLE_MAX) || !(buckets >= 1 && buckets <= 4096))
+        return jsc_throw(context, "invalid cursor or count", exception);
     struct scan scan = {context, JSObjectMakeArray(context, 0, NULL, NULL), 0};
     uint64_t next = 0;
     int rc = jsc_engine->host->scan(
         running->tenant, (uint64_t)cursor, (uint32_t)buckets, add_key, &scan, &next);
     if (rc != 0)
-        return throw_error(context, jsc_engine->host->last_error(), exception);
+        return jsc_throw(context, jsc_engine->host->last_error(), exception);
     JSValueRef pair[] = {JSValueMakeNumber(context, (double)next), scan.keys};
     return JSObjectMakeArray(context, 2, pair, NULL);
 }
@@ -314,7 +344,7 @@ NATIVE(native_text)
     double offset = JSValueToNumber(context, values[0], NULL);
     double length = JSValueToNumber(context, values[1], NULL);
     if (!(offset >= 0) || !(length >= 0) || offset + length > (double)running->view_bytes)
-        return throw_error(context, "outside the value", exception);
+        return jsc_throw(context, "outside the value", exception);
     return jsc_text(context, running->base + (uint64_t)offset, (size_t)length);
 }
 
@@ -325,7 +355,7 @@ NATIVE(native_register)
     if (running == NULL)
         return JSValueMakeUndefined(context);
     if (!jsc_engine->loading)
-        return throw_error(
+        return jsc_throw(
             context, "redis.registerFunction can only be called on FUNCTION LOAD command",
             exception);
     struct argument name = {0}, description = {0};
@@ -339,7 +369,7 @@ NATIVE(native_register)
     free(name.owned);
     free(description.owned);
     return rc == 0 ? JSValueMakeUndefined(context)
-                   : throw_error(context, jsc_engine->host->last_error(), exception);
+                   : jsc_throw(context, jsc_engine->host->last_error(), exception);
 }
 
 JSObjectRef

@@ -68,6 +68,7 @@ tree_bytes(const uint8_t *bytes, size_t length, unsigned depth)
     case 'f':
         return 1;
     case 'd':
+    case 'i':
         return length >= 9 ? 9 : 0;
     case 's':
     case '+':
@@ -111,6 +112,9 @@ reply_tree(struct table_reply *reply, const uint8_t *bytes)
     case 'd':
         memcpy(&number, bytes + 1, sizeof number);
         reply_number(reply, number);
+        return 9;
+    case 'i':
+        table_reply_integer(reply, (int64_t)base_le64_get(bytes + 1));
         return 9;
     case 's':
         table_reply_bulk(reply, text.bytes, text.length);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wasm_find.c - what modules of storage functions import from "kv" to look keys up, itself compiled
+ * to WebAssembly: it reads the arena where the modules see it (docs/formats/table.md), so a look-up
+ * never leaves compiled code. It also does memory.fill and memory.copy for them, which may only
+ * write to a module's own part.
+ *
+ * It has no memory of its own, not even a stack. Whatever takes long asks whether it may go on.
+ * src/table/buckets.c and hash.h are the twins, and so is kv.js.
+ */
+#include <dormouse/kv_wasm.h>
+
+#include <stdbool.h>
+
+#define WORDS ((const uint32_t *)KV_TABLE_AT)
+
+#define NUMBER  0x80000000u
+#define LIBRARY 0x40000000u
+#define EXPIRES 0x20000000u
+#define UNIT    0x1fffffffu
+
+enum {
+    SLOTS = 7,
+    CHAIN_MAX = 1 << 20,
+    CHAIN_STEP = 64, /* buckets between two questions */
+    KEY_BYTES_MAX = 0xff00,
+    LONG_BYTES = 4096,
+};
+
+__attribute__((import_module("env"), import_name("ask"))) void ask(void);
+
+#define EXPORT(name) __attribute__((export_name(#name)))
+
+static const uint32_t *
+bucket_of(uint32_t hash)
+{
+    uint32_t mask = WORDS[5], index = hash & mask;
+    if (index >= WORDS[4])
+        index = hash & mask >> 1;
+    uint32_t part = index >> 4;
+    uint32_t segment = part == 0 ? 0 : 32 - (uint32_t)__builtin_clz(part);
+    return WORDS + (uint32_t)(WORDS[16 + segment] + (index << 4));
+}
+
+/* Where the value is, and its length above; 0 if its time has come. */
+static uint64_t
+value_of(uint32_t ref)
+{
+    const uint32_t *record = WORDS + ((ref & UNIT) << 1);
+    uint32_t at = (uint32_t)(uintptr_t)(record + 2);
+    if ((ref & EXPIRES) != 0) {
+        if ((double)*(const int64_t *)(record + 2) <= *(const double *)(WORDS + 10))
+            return 0;
+        at += 8;
+    }
+    return (uint64_t)(*record & 0x3fffffffu) << 32 | at;
+}
+
+EXPORT(find_u32)
+uint64_t
+find_number(uint32_t number)
+{
+    uint32_t h = number ^ WORDS[2];
+    h = (h ^ h >> 16) * 0x7feb352du;
+    h = (h ^ h >> 15) * 0x846ca68bu;
+    h ^= h >> 16;
+    const uint32_t *bucket = bucket_of(h);
+    for (uint32_t n = 1; n < CHAIN_MAX; n++) {
+        for (uint32_t i = 0; i < SLOTS; i++)
+            if (bucket[i] == h && (bucket[8 + i] & (NUMBER | LIBRARY)) == NUMBER)
+                return value_of(bucket[8 + i]);
+        if (bucket[7] == 0)
+            return 0;
+        bucket = WORDS + (bucket[7] << 1);
+        if (n % CHAIN_STEP == 0)
+            ask();
+    }
+    return 0;
+}
+
+static uint32_t
+mix(uint32_t word)
+{
+    word *= 0xcc9e2d51u;
+    return (word << 15 | word >> 17) * 0x1b873593u;
+}
+
+static uint32_t
+hash_of(const uint8_t *key, uint32_t length)
+{
+    uint32_t h = WORDS[2], rest = 0, i = 0;
+    for (; i + 4 <= length; i += 4) {
+        h ^= mix(*(const uint32_t *)(key + i));
+        h = (h << 13 | h >> 19) * 5 + 0xe6546b64u;
+    }
+    for (uint32_t j = length; j-- > i;)
+        rest = rest << 8 | key[j];
+    h ^= mix(rest) ^ length;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+}
+
+static bool
+has_key(uint32_t ref, const uint8_t *key, uint32_t length)
+{
+    const uint32_t *record = WORDS + ((ref & UNIT) << 1);
+    if (record[1] >> 16 != length)
+        return false;
+    const uint8_t *own =
+        (const uint8_t *)(record + ((ref & EXPIRES) != 0 ? 4 : 2)) + (*record & 0x3fffffffu);
+    uint32_t i = 0;
+    for (; i + 4 <= length; i += 4)
+        if (*(const uint32_t *)(own + i) != *(const uint32_t *)(key + i))
+            return false;
+    for (; i < length; i++)
+        if (own[i] != key[i])
+            return false;
+    return true;
+}
+
+/* Whether KEY is a number as it is usually written. */
+static bool
+number_of(const uint8_t *key, uint32_t length, uint32_t *ret)
+{
+    uint64_t number = 0;
+    if (length == 0 || length > 10 || (key[0] == '0' && length > 1))
+        return false;
+    for (uint32_t i = 0; i < length; i++) {
+        if (key[i] < '0' || key[i] > '9')
+            return false;
+        number = number * 10 + (uint64_t)(key[i] - '0');
+    }
+    *ret = (uint32_t)number;
+    return number <= UINT32_MAX;
+}
+
+EXPORT(find)
+uint64_t
+find_bytes(const uint8_t *key, uint32_t length)
+{
+    uint32_t number;
+    if (length > KEY_BYTES_MAX)
+        return 0;
+    if (number_of(key, length, &number))
+        return find_number(number);
+    if (length > LONG_BYTES)
+        ask();
+    uint32_t h = hash_of(key, length);
+    const uint32_t *bucket = bucket_of(h);
+    for (uint32_t n = 1; n < CHAIN_MAX; n++) {
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            uint32_t ref = bucket[8 + i];
+            if (bucket[i] == h && ref != 0 && (ref & (NUMBER | LIBRARY)) == 0 &&
+                has_key(ref, key, length))
+                return value_of(ref);
+        }
+        if (bucket[7] == 0)
+            return 0;
+        bucket = WORDS + (bucket[7] << 1);
+        if (n % CHAIN_STEP == 0)
+            ask();
+    }
+    return 0;
+}
+
+EXPORT(now)
+double
+present(void)
+{
+    return *(const double *)(WORDS + 10);
+}
+
+static void
+check_room(uint32_t to, uint32_t length)
+{
+    if (length > KV_ROOM_BYTES || to > KV_ROOM_BYTES - length)
+        __builtin_trap();
+    if (length > LONG_BYTES)
+        ask();
+}
+
+EXPORT(fill)
+void
+fill(uint32_t to, uint32_t byte, uint32_t length)
+{
+    check_room(to, length);
+    __builtin_memset((void *)to, (int)byte, length);
+}
+
+EXPORT(copy)
+void
+copy(uint32_t to, uint32_t from, uint32_t length)
+{
+    check_room(to, length);
+    __builtin_memmove((void *)to, (const void *)from, length);
+}
