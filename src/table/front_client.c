@@ -217,9 +217,11 @@ flush(struct table_front *front, struct front_client *client)
             break;
         done += (size_t)sent;
     }
-    memmove(client->out.data, client->out.data + done, client->out.size_bytes - done);
     client->out.size_bytes -= done;
-    return client->out.size_bytes == 0;
+    if (client->out.size_bytes == 0)
+        return true;
+    memmove(client->out.data, client->out.data + done, client->out.size_bytes);
+    return false;
 }
 
 /* ------------------------------------------------------------------ to a worker */
