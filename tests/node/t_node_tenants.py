@@ -21,8 +21,12 @@ def metrics():
 
 
 def enter(name, password):
+    """A client whose worker answers; None when it is refused, or handed over to a worker that has just died."""
     client = Client(resp)
-    return client if client.ask("AUTH", name, password) == "OK" else None
+    try:
+        return client if client.ask("AUTH", name, password) == "OK" and client.ask("PING") == "PONG" else None
+    except Gone:
+        return None
 
 
 is_(Client(resp).ask("GET", "a"), "NOAUTH Authentication required.", "the daemon serves tables, to nobody yet")
