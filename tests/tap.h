@@ -15,6 +15,7 @@
 #ifndef TESTS_TAP_H
 #define TESTS_TAP_H
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -222,6 +223,20 @@ tap_dir(void)
     tap_dir_owner = getpid();
     atexit(tap_dir_remove);
     return tap_dir_path;
+}
+
+/* How many descriptors are open; only differences mean something. */
+static inline unsigned
+tap_descriptors(void)
+{
+    unsigned count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        bail("no list of descriptors");
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
 }
 
 /* Print the plan; the exit code of the program. */

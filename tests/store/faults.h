@@ -138,19 +138,23 @@ look_at_handle(struct fault_run *run, struct dor_store *store, int err)
         fault_wrong(run, "the handle sees neither before nor after");
 }
 
-/* Run the operation without its log, which would have thousands of lines. */
+/* What follows is done without its log, which would have thousands of lines, until log_on(). */
 static inline int
-run_silently(const struct operation *operation, struct dor_store *store)
+log_off(void)
 {
     static int nowhere = -1;
     if (nowhere < 0)
         nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     int before = dup(STDERR_FILENO);
     dup2(nowhere, STDERR_FILENO);
-    int err = operation->run(store);
+    return before;
+}
+
+static inline void
+log_on(int before)
+{
     dup2(before, STDERR_FILENO);
     close(before);
-    return err;
 }
 
 /* One try in this process; true while there are more calls to fail. */
@@ -162,7 +166,9 @@ try_failure(struct fault_run *run, enum base_fault_kind kind, int errnum, int wa
     if (dor_store_open(run->path, DOR_OPEN_WRITE, run->operation->options, &store) != 0)
         bail("%s", dor_err_message());
     base_fault_arm(kind, run->nth, errnum);
-    int err = run_silently(run->operation, store);
+    int before = log_off();
+    int err = run->operation->run(store);
+    log_on(before);
     base_fault_arm(FAULT_NONE, 0, 0);
     bool fired = base_fault_fired();
     if (err != 0 && (!fired || err != want)) {

@@ -93,20 +93,6 @@ repair(const char *path)
     return dor_store_check_directory(path, &check, &result);
 }
 
-static inline int
-repair_silently(const char *path)
-{
-    static int nowhere = -1;
-    if (nowhere < 0)
-        nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    int before = dup(STDERR_FILENO);
-    dup2(nowhere, STDERR_FILENO);
-    int err = repair(path);
-    dup2(before, STDERR_FILENO);
-    close(before);
-    return err;
-}
-
 /* Which snapshots an undisturbed repair saves: each must be one of those that were put. */
 static inline void
 learn(const struct damage *damage, const struct tree *damaged, struct outcome *ret)
@@ -229,7 +215,9 @@ fail_once(struct repair_run *run, enum base_fault_kind kind, int errnum, int wan
 {
     tree_write(run->damaged, run->path);
     base_fault_arm(kind, run->nth, errnum);
-    int err = repair_silently(run->path);
+    int before = log_off();
+    int err = repair(run->path);
+    log_on(before);
     base_fault_arm(FAULT_NONE, 0, 0);
     bool fired = base_fault_fired();
     if (err != 0 && (!fired || err != want)) {

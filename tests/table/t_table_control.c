@@ -5,26 +5,12 @@
  */
 #include "table/control.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "table/status.h"
 #include "tap.h"
-
-static unsigned
-open_descriptors(void)
-{
-    unsigned number = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    if (directory == NULL)
-        bail("no list of descriptors");
-    while (readdir(directory) != NULL)
-        number++;
-    closedir(directory);
-    return number;
-}
 
 static struct base_buf extra;
 static int fds[TABLE_CONTROL_FDS];
@@ -54,7 +40,7 @@ test_clients(const int pair[2])
     for (size_t i = 0; i < sizeof input; i++)
         input[i] = (uint8_t)(i * 7);
     const size_t sizes[] = {0, 1, TABLE_CONTROL_INLINE, TABLE_CONTROL_INLINE + 1, sizeof input};
-    unsigned before = open_descriptors();
+    unsigned before = tap_descriptors();
     for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         is_ok(table_control_send_client(pair[0], &message, 0, input, sizes[i]), "send");
         is_ok(table_control_receive(pair[1], &got, &extra, fds), "receive");
@@ -71,7 +57,7 @@ test_clients(const int pair[2])
         table_control_send_client(
             pair[0], &message, 0, input, (size_t)TABLE_CONTROL_INPUT_MAX + 1),
         DOR_E_USAGE, "too much input");
-    is_int(open_descriptors(), before, "no descriptor is left");
+    is_int(tap_descriptors(), before, "no descriptor is left");
 }
 
 /* Send BYTES as they are with COUNT descriptors. */
@@ -102,7 +88,7 @@ static void
 test_nonsense(const int pair[2])
 {
     struct table_message message = {.word = TABLE_WORD_ADOPT};
-    unsigned before = open_descriptors();
+    unsigned before = tap_descriptors();
     send_raw(pair[0], &message, 7, 2);
     is_int(table_control_receive(pair[1], &got, &extra, fds), DOR_E_CORRUPT, "a short one");
     send_raw(pair[0], &message, sizeof message, 2);
@@ -145,7 +131,7 @@ test_nonsense(const int pair[2])
     is_ok(table_control_receive(pair[1], &got, &extra, fds), "input in a file");
     ok(table_control_take_input(&got, fds[1], &extra) != 0, "that did not come");
     base_close_fd(&fds[0]);
-    is_int(open_descriptors(), before, "no descriptor is left");
+    is_int(tap_descriptors(), before, "no descriptor is left");
 }
 
 static void

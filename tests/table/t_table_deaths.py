@@ -24,17 +24,6 @@ def test_worker_dies(front):
     ok(worker not in workers_of(front), "it is another process")
 
 
-def connect(front, *auth):
-    """A client, as soon as there is a worker for it."""
-    def attempt():
-        try:
-            client = front.client(*auth)
-            return client if client.ask("PING") == "PONG" else None
-        except (AssertionError, Gone, OSError):
-            return None
-    return wait_for(attempt, 60)
-
-
 def read_until_gone(client, count, begin, kept, value_of):
     try:
         for key in range(begin, count):

@@ -45,16 +45,6 @@ class Writer(threading.Thread):
             pass
 
 
-def connect(front, *auth):
-    def attempt():
-        try:
-            client = front.client(*auth)
-            return client if client.ask("PING") == "PONG" else None
-        except (AssertionError, Gone, OSError):
-            return None
-    return wait_for(attempt, 60)
-
-
 def wrong_keys(client, known):
     """Keys that hold neither what was answered last nor what was asked for and not answered."""
     wrong = []

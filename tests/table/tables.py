@@ -12,6 +12,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cli"))
 from cli import *
+from served import add_tenant, encoded as command
 
 
 class Gone(Exception):
@@ -88,11 +89,6 @@ class Client:
 
     def close(self):
         self.socket.close()
-
-
-def command(*words):
-    words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
 
 
 fronts = []
@@ -176,12 +172,15 @@ def wait_for(condition, seconds=20):
         time.sleep(0.02)
 
 
-def add_tenant(path, name, password, *settings):
-    more = ["--no-password"] if password is None else []
-    result = run("tenant", "add", name, *settings, *more, "--tenants", path,
-                 stdin=None, input=b"" if password is None else password.encode() + b"\n")
-    if result.returncode != 0:
-        raise AssertionError(result.stderr.decode())
+def connect(front, *auth):
+    """A client, as soon as there is a worker for it that lives."""
+    def attempt():
+        try:
+            client = front.client(*auth)
+            return client if client.ask("PING") == "PONG" else None
+        except (AssertionError, Gone, OSError):
+            return None
+    return wait_for(attempt, 60)
 
 
 def make_tenants(name, **tenants):

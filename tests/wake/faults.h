@@ -11,7 +11,6 @@
 #ifndef TESTS_WAKE_FAULTS_H
 #define TESTS_WAKE_FAULTS_H
 
-#include <dirent.h>
 #include <errno.h>
 
 #include "base/fault.h"
@@ -19,19 +18,6 @@
 
 /* What a run returns when it says that it is done, and what it did is wrong. */
 enum { FAULT_RUN_WRONG = 1, FAULT_TRIES_MAX = 5000, FAULT_NOTES_MAX = 8 };
-
-static inline unsigned
-fault_descriptors(void)
-{
-    unsigned count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    if (dir == NULL)
-        bail("no /proc");
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
 
 static inline void
 try_each(
@@ -42,11 +28,11 @@ try_each(
     unsigned errors = 0;
     uint64_t nth = tap_first();
     for (bool fired = true; fired && nth < FAULT_TRIES_MAX; nth += fired ? tap_every() : 0) {
-        unsigned before = fault_descriptors();
+        unsigned before = tap_descriptors();
         base_fault_arm(kind, nth, errnum);
         int rc = run(how);
         base_fault_arm(FAULT_NONE, 0, 0);
-        unsigned after = fault_descriptors();
+        unsigned after = tap_descriptors();
         fired = base_fault_fired();
         bool good = rc == 0 || (rc == want && fired);
         errors += rc == want;
