@@ -65,13 +65,17 @@ function live(ref) {
   return (ref & EXPIRES) !== 0 && isDead(record) ? 0 : record;
 }
 
-function findNumber(number) {
+function hashNumber(number) {
   let h = number ^ I[2];
   h ^= h >>> 16;
   h = imul(h, 0x7feb352d);
   h ^= h >>> 15;
   h = imul(h, 0x846ca68b);
-  h ^= h >>> 16;
+  return h ^ (h >>> 16);
+}
+
+function findNumber(number) {
+  const h = hashNumber(number);
   let at = bucketOf(h);
   for (let n = 0; n < 1048576; n++) {
     for (let i = 0; i < 7; i++)
@@ -88,7 +92,7 @@ function findNumber(number) {
 
 // A key that is no number lies here while it is looked for, as words and as bytes.
 let keyWords = new Ints(256), key = new Bytes(1024);
-let keyCap = 1024, keyLength = 0;
+let keyCap = 1024, keyLength = 0, keyHash = 0;
 
 // Keys that long are rare; the space for them is not given back.
 function growKey() {
@@ -178,11 +182,8 @@ function packKey(length) {
 }
 
 function findPacked() {
-  const first = keyWords[0] & 255;
-  if (keyLength > 0 && first >= 48 && first <= 57) {
-    const number = keyNumber(first);
-    if (number >= 0) return findNumber(number | 0);
-  }
+  const number = packedNumber();
+  if (number >= 0) return findNumber(number | 0);
   const words = keyLength >>> 2;
   let h = I[2];
   for (let i = 0; i < words; i++) {
@@ -226,9 +227,10 @@ function encodeText(text, out, at) {
   return at;
 }
 
-function findText(text) {
+// TEXT into keyWords and its hash into keyHash; false if it is long or not ASCII.
+function packText(text) {
   const length = text.length;
-  if (length > 1024) return findLong(text);
+  if (length > 1024) return false;
   const whole = length >>> 2;
   let h = I[2], all = 0;
   for (let i = 0; i < whole; i++) {
@@ -247,15 +249,23 @@ function findText(text) {
     all |= c;
     rest |= c << ((i & 3) << 3);
   }
-  if (all > 127) return findLong(text);
+  if (all > 127) return false;
   if ((length & 3) !== 0) keyWords[whole] = rest;
   keyLength = length;
-  const first = (whole === 0 ? rest : keyWords[0]) & 255;
-  if (first >= 48 && first <= 57) {
-    const number = keyNumber(first);
-    if (number >= 0) return findNumber(number | 0);
-  }
-  return findHash(finish(h ^ mix(rest) ^ length));
+  keyHash = finish(h ^ mix(rest) ^ length);
+  return true;
+}
+
+// The number that the packed text is, or -1.
+function packedNumber() {
+  const first = keyWords[0] & 255;
+  return keyLength > 0 && first >= 48 && first <= 57 ? keyNumber(first) : -1;
+}
+
+function findText(text) {
+  if (!packText(text)) return findLong(text);
+  const number = packedNumber();
+  return number >= 0 ? findNumber(number | 0) : findHash(keyHash);
 }
 
 function findLong(text) {
@@ -302,6 +312,111 @@ function find(name) {
   return findBytes(view, 0, apply(bytesOf, view, []));
 }
 
+// ---- looking up many ----
+//
+// A look-up waits for memory two times or three, and the processor cannot go on with the next one before it knows
+// in which slot the key was. So many are looked up in step: first all buckets are read, then all records, in loops
+// whose reads do not wait for each other.
+
+const MANY = 64;
+const hashes = new Ints(MANY), places = new Ints(MANY), waiting = new Ints(MANY);
+let touched = 0; // what was read only for having it near; without a use it would not be read
+
+// HANDLES must be an Int32Array, which runs no tenant's code when it is written, with room for COUNT.
+function checkHandles(handles, count) {
+  if (apply(isTyped, handles, []) !== 'Int32Array')
+    throw new WrongType('handles are written into an Int32Array');
+  if (apply(bytesOf, handles, []) >>> 2 < count) throw new OutOfRange('there are more keys than handles');
+}
+
+// Into places[] the refs of the COUNT hashes[], 0 where there is none. Only refs count of which the bits KIND are WANTED.
+function placeAll(count, kind, wanted) {
+  let left = count, all = 0;
+  for (let i = 0; i < count; i++) {
+    places[i] = bucketOf(hashes[i]);
+    waiting[i] = i;
+  }
+  for (let n = 0; left > 0 && n < 1048576; n++) {
+    for (let k = 0; k < left; k++) all |= I[places[waiting[k]]];
+    let still = 0;
+    for (let k = 0; k < left; k++) {
+      const i = waiting[k], at = places[i], h = hashes[i];
+      let ref = 0;
+      for (let slot = 0; slot < 7; slot++)
+        if (I[at + slot] === h && (I[at + 8 + slot] & kind) === wanted) {
+          ref = I[at + 8 + slot];
+          break;
+        }
+      if (ref === 0) {
+        const next = I[at + 7];
+        if (next !== 0) waiting[still++] = i;
+        ref = next << 1;
+      }
+      places[i] = ref;
+    }
+    left = still;
+  }
+  touched = all;
+}
+
+// Have the heads of the COUNT records near, and then so many bytes of their values.
+function touchRecords(count, ahead) {
+  let all = 0;
+  for (let i = 0; i < count; i++) all |= I[(places[i] & UNIT) << 1];
+  if (ahead > 0)
+    for (let i = 0; i < count; i++) {
+      const ref = places[i], record = (ref & UNIT) << 1, bytes = I[record] & VALUE;
+      const end = ref === 0 ? 0 : record + 2 + ((bytes < ahead ? bytes : ahead) >>> 2);
+      for (let word = record + 16; word < end; word += 16) all |= I[word];
+    }
+  touched = all;
+}
+
+function followSome(list, count, handles, first, ahead) {
+  for (let i = 0; i < count; i++) hashes[i] = hashNumber(I[list + i]);
+  placeAll(count, NUMBER | LIBRARY, NUMBER);
+  touchRecords(count, ahead);
+  for (let i = 0; i < count; i++) handles[first + i] = live(places[i]);
+}
+
+// What find() will look for; any number will do where it looks for itself.
+function hashOf(name) {
+  if (typeof name === 'number') return hashNumber(name | 0);
+  if (typeof name !== 'string' || !packText(name)) return 0;
+  const number = packedNumber();
+  return number >= 0 ? hashNumber(number | 0) : keyHash;
+}
+
+// A key that is text is compared, and lies behind its value.
+function touchKeys(count) {
+  let all = 0;
+  for (let i = 0; i < count; i++) {
+    const ref = places[i], record = (ref & UNIT) << 1;
+    if (ref > 0) all |= I[record + 2 + ((I[record] & VALUE) >>> 2)];
+  }
+  touched = all;
+}
+
+function openSome(keys, first, count, handles, ahead) {
+  const names = [];
+  for (let i = 0; i < count; i++) names[i] = keys[first + i];
+  let all = 0;
+  for (let i = 0; i < count; i++) {
+    const name = names[i];
+    if (typeof name === 'string') all |= name.length;
+  }
+  touched = all;
+  for (let i = 0; i < count; i++) hashes[i] = hashOf(names[i]);
+  placeAll(count, LIBRARY, 0);
+  touchRecords(count, ahead);
+  touchKeys(count);
+  for (let i = 0; i < count; i++) handles[first + i] = find(names[i]);
+}
+
+function clampAhead(bytes) {
+  return bytes < 0 ? 0 : bytes > 4096 ? 4096 : bytes;
+}
+
 // ---- values ----
 
 // Thrown by who calls it: the compiler then knows that nothing goes on behind a check that failed, and keeps what
@@ -339,6 +454,25 @@ function plainValue(value) {
 const kv = {
   open(name) {
     return find(name);
+  },
+  openAll(keys, handles, ahead) {
+    const count = keys.length >>> 0, near = clampAhead(ahead | 0);
+    checkHandles(handles, count);
+    for (let done = 0; done < count; done += MANY)
+      openSome(keys, done, count - done < MANY ? count - done : MANY, handles, near);
+    return count;
+  },
+  follow(handle, from, to, handles, ahead) {
+    handle |= 0;
+    from |= 0;
+    to |= 0;
+    const near = clampAhead(ahead | 0), length = head(handle);
+    if (from < 0 || to > (length & VALUE) >>> 2 || from > to) throw outside();
+    checkHandles(handles, to - from);
+    const list = handle + 2 + ((length >>> 29) & 2);
+    for (let done = from; done < to; done += MANY)
+      followSome(list + done, to - done < MANY ? to - done : MANY, handles, done - from, near);
+    return to - from;
   },
   has(name) {
     return find(name) !== 0;

@@ -182,6 +182,12 @@ static const char leak_setup[] =
 static const char leak_touch[] =
     "const h=kv.open('mine');const key=new Uint8Array([109,105,110,101]);"
     "const every=[()=>kv.open('mine'),()=>kv.open(key),()=>kv.open('m\\u00efne'),"
+    "()=>kv.follow(h,0,2,new Int32Array(2),64),()=>kv.openAll(['mine',key,7],new Int32Array(3),"
+    "8),()=>kv.openAll(new Proxy(['mine'],{get(t,n){catchIt(this);return t[n]}}),new "
+    "Int32Array("
+    "1)),()=>kv.follow(h,0,2,new Proxy(new Int32Array(2),{get(t,n,r){catchIt(r);return t[n]},"
+    "set(t,n,v){catchIt(v)}})),()=>kv.follow(h,0,2,new (class extends Int32Array{set "
+    "0(v){catchIt(this);catchIt(v)}})(2)),()=>kv.openAll('steal',new Int32Array(5)),"
     "()=>kv.open(7),()=>kv.open('steal'),()=>kv.u8(h,0),()=>kv.u8('steal','steal'),"
     "()=>kv.u32('steal',0),()=>kv.f64(h,'steal'),()=>kv.len('steal'),"
     "()=>kv.bytes(h),()=>kv.bytes(kv.open('long')),()=>kv.text(h),()=>kv.get('mine'),"

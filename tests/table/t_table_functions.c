@@ -174,6 +174,64 @@ test_changes(void)
 }
 
 /* Keys of all kinds, growing far over the first views, found by both look-ups. */
+/* Many keys at once are found where each alone is. */
+static void
+test_many(void)
+{
+    static const char setup[] =
+        "const n=[];for(let i=0;i<300;i++)n.push((i*37)%400);for(let i=0;i<350;i++)"
+        "kv.put(i,'v'.repeat(i),i%5===0?1e6:0);kv.put('t',0,1e6);kv.put('\u00e9',1);"
+        "kv.put('l'.repeat(2000),2);kv.put('list',new Uint32Array(n),keys.length?1e6:0);"
+        "const h=kv.open('list'),out=new Int32Array(300);let bad=0;";
+    char body[1500];
+    for (int expires = 0; expires < 2; expires++) {
+        snprintf(
+            body, sizeof body,
+            "keys.length=%d;%sfor(const ahead of [undefined,0,8,1e9,-1]){out.fill(-1);"
+            "if(kv.follow(h,0,300,out,ahead)!==300)bad++;"
+            "for(let i=0;i<300;i++)if(out[i]!==kv.open(n[i]))bad++}"
+            "out.fill(-1);if(kv.follow(h,100,130,out)!==30)bad++;"
+            "for(let i=0;i<31;i++)if(out[i]!==(i<30?kv.open(n[100+i]):-1))bad++;"
+            "return [bad,kv.follow(h,5,5,out),kv.open(n[11])!==0,kv.open(399)]",
+            expires, setup);
+        is_str(run_body(body), "*4|:0|:0|:1|:0|", "numbers of a value are followed");
+    }
+    snprintf(
+        body, sizeof body,
+        "%sconst many=['t',5,'5','05',399,1.5,-1,'','\u00e9','none','l'.repeat(2000),"
+        "new Uint8Array([116]),new Uint8Array([53]).buffer];for(let i=0;i<120;i++)many.push("
+        "i%%2?i:String(i));for(const ahead of [undefined,16]){"
+        "if(kv.openAll(many,out,ahead)!==133)bad++;for(let i=0;i<133;i++)"
+        "if(out[i]!==kv.open(many[i]))bad++}const u=new Uint32Array(n);kv.openAll(u,out);"
+        "for(let i=0;i<300;i++)if(out[i]!==kv.open(n[i]))bad++;"
+        "return "
+        "[bad,kv.openAll([],out)+kv.follow(0,0,0,out),kv.openAll({length:1,0:'t'},out),out[0]=="
+        "=kv.open('t')]",
+        setup);
+    is_str(run_body(body), "*4|:0|:0|:1|:1|", "keys of all kinds are opened");
+    static const struct {
+        const char *call, *error;
+    } wrong[] = {
+        {"kv.follow(h,0,301,out)", "-ERR RangeError: outside the value"},
+        {"kv.follow(h,-1,1,out)", "-ERR RangeError: outside the value"},
+        {"kv.follow(h,2,1,out)", "-ERR RangeError: outside the value"},
+        {"kv.follow(0,0,1,out)", "-ERR RangeError: outside the value"},
+        {"kv.follow(h,0,300,new Int32Array(299))", "-ERR RangeError: there are more keys"},
+        {"kv.follow(h,0,3,new Uint32Array(3))", "-ERR TypeError: handles are written into"},
+        {"kv.follow(h,0,3,[0,0,0])", "-ERR TypeError: handles are written into"},
+        {"kv.follow(h,0,3)", "-ERR TypeError: handles are written into"},
+        {"kv.openAll([1,2],new Int32Array(1))", "-ERR RangeError: there are more keys"},
+        {"kv.openAll([1,{}],out)", "-ERR TypeError: a key is a number"},
+        {"kv.openAll({length:4294967295},out)", "-ERR RangeError: there are more keys"},
+        {"kv.openAll(null,out)", "-ERR TypeError"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(body, sizeof body, "%sreturn %s", setup, wrong[i].call);
+        ok(strncmp(run_body(body), wrong[i].error, strlen(wrong[i].error)) == 0, "%s: %s",
+           wrong[i].call, answer);
+    }
+}
+
 static void
 test_twins(void)
 {
@@ -225,6 +283,16 @@ test_twins(void)
     is_str(ask("FCALL", "f", "1", longest), "$-1|", "a longer one is not there");
     base_free(longest);
     is_str(
+        run_body("kv.del(new Uint8Array([255]));const out=new Int32Array(4096);let "
+                 "bad=0,c=0,all=0;do{const [n,k]=kv.scan(c,64);"
+                 "c=n;kv.openAll(k,out);all+=k.length;for(let i=0;i<k.length;i++)"
+                 "if(out[i]===0||out[i]!==kv.open(k[i]))bad++}while(c!==0);"
+                 "const ids=new Uint32Array(60000).map((_,i)=>i),found=new Int32Array(60000);"
+                 "kv.put('ids',ids);kv.follow(kv.open('ids'),0,60000,found);"
+                 "for(let i=0;i<60000;i++)if(found[i]!==kv.open(i))bad++;"
+                 "return [bad,all>=kv.size()-1]"),
+        "*2|:0|:1|", "keys of all kinds are found many at once");
+    is_str(
         run_body("for(let i=0;i<200000;i++)kv.put('grow'+i,'0123456789'.repeat(5));"
                  "let n=0;for(let i=0;i<200000;i++)n+=kv.len(kv.open('grow'+i));return n"),
         ":10000000|", "a call that makes the arena grow goes on in it");
@@ -240,6 +308,7 @@ main(void)
     test_arguments();
     test_values();
     test_changes();
+    test_many();
     test_twins();
     stop_worker();
     return done_testing();
