@@ -67,9 +67,10 @@ struct table_header {
         segments[TABLE_SEGMENTS]; /* word of each segment's buckets, less its first number */
     uint32_t free_map[(TABLE_FREE_CLASSES + 31) / 32];
     uint32_t free_heads[TABLE_FREE_CLASSES];
+    uint32_t append; /* block of the append under way, 0 = none */
     uint8_t padding
         [3072 -
-         4 * (16 + TABLE_SEGMENTS + (TABLE_FREE_CLASSES + 31) / 32 + TABLE_FREE_CLASSES)];
+         4 * (17 + TABLE_SEGMENTS + (TABLE_FREE_CLASSES + 31) / 32 + TABLE_FREE_CLASSES)];
     struct table_bucket buckets[TABLE_FIRST_BUCKETS];
 };
 

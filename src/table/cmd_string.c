@@ -423,7 +423,9 @@ table_cmd_setrange(struct table_call *call)
         return 0;
     }
     uint64_t end = (uint64_t)offset + call->args[3].length;
-    if (!check_length(call, end))
+    /* All of the value is logged. */
+    if (!check_length(call, end) ||
+        !table_call_log_room(call, found && old.length > end ? old.length : end))
         return 0;
     return rewrite(call, &key, found, &old, &call->args[3], (uint64_t)offset);
 }
@@ -433,13 +435,15 @@ table_cmd_append(struct table_call *call)
 {
     struct table_key key;
     struct table_value old;
-    if (!table_call_key(call, 1, &key))
+    const struct table_arg *arg = &call->args[2];
+    if (!table_call_key(call, 1, &key) ||
+        !check_length(call, (find(call, &key, &old) ? (uint64_t)old.length : 0) + arg->length))
         return 0;
-    bool found = find(call, &key, &old);
-    uint64_t offset = found ? old.length : 0;
-    if (!check_length(call, offset + call->args[2].length))
-        return 0;
-    return rewrite(call, &key, found, &old, &call->args[2], offset);
+    uint64_t length;
+    int rc = table_append(call->table, &key, arg->bytes, arg->length, &length);
+    if (rc == 0)
+        table_reply_integer(call->reply, (int64_t)length);
+    return rc;
 }
 
 /* ---- several keys ---- */

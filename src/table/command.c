@@ -250,18 +250,24 @@ is_allowed(struct table_call *call)
     return false;
 }
 
-/* Whether the log has room for what the call may change; an error is replied when not. */
+bool
+table_call_log_room(struct table_call *call, uint64_t bytes)
+{
+    if (call->tenant->log == NULL || table_log_room(call->tenant->log, bytes) == 0)
+        return true;
+    table_reply_error(
+        call->reply, "MISCONF Errors writing to the AOF file: %s", dor_err_message());
+    return false;
+}
+
+/* For what its arguments may change. */
 static bool
 log_has_room(struct table_call *call)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < call->arg_count; i++)
         bytes += call->args[i].length;
-    if (table_log_room(call->tenant->log, bytes) == 0)
-        return true;
-    table_reply_error(
-        call->reply, "MISCONF Errors writing to the AOF file: %s", dor_err_message());
-    return false;
+    return table_call_log_room(call, bytes);
 }
 
 void

@@ -104,6 +104,12 @@ bool table_call_key(struct table_call *call, uint32_t index, struct table_key *r
 /* args[INDEX] as an integer; false, and Redis's error is replied, when it is none. */
 bool table_call_integer(struct table_call *call, uint32_t index, int64_t *ret);
 
+/*
+ * Whether the tenant's log has room for BYTES that the call will change; an error is replied when
+ * not. For all arguments of a command that writes it was asked already.
+ */
+bool table_call_log_room(struct table_call *call, uint64_t bytes);
+
 /* Whether CALL is one that the front answers, and takes the connection with it. */
 bool table_call_hands_back(const struct table_call *call);
 

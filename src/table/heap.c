@@ -257,7 +257,7 @@ table_heap_block_units(const struct table_arena *arena, uint32_t unit)
             sizeof *block + ((length & TABLE_LENGTH_EXPIRES) != 0 ? 8 : 0) +
             (uint64_t)(length & TABLE_LENGTH_MASK) +
             (key_bytes == TABLE_KEY_NUMBER ? 4 : key_bytes));
-    else if (key_bytes < TABLE_KEY_NUMBER)
+    else if (key_bytes < TABLE_KEY_SLACK)
         return 0;
     return units != 0 && is_inside(arena, unit, units) ? units : 0;
 }

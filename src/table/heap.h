@@ -27,6 +27,7 @@ struct table_block {
 #define TABLE_LENGTH_LIBRARY     0x80000000u /* not a key but the source of functions */
 #define TABLE_TAG_KEY_BYTES(tag) ((tag) >> 16)
 #define TABLE_KEY_BYTES_MAX      0xff00u /* longer ones are these: */
+#define TABLE_KEY_SLACK          0xfffbu /* what the record before it may grow into */
 #define TABLE_KEY_NUMBER         0xfffcu /* a record whose key is four bytes, a number */
 #define TABLE_KEY_JOURNAL        0xfffdu
 #define TABLE_KEY_BUCKETS        0xfffeu

@@ -162,6 +162,7 @@ apply_effect(struct table *table, const struct table_effect_view *view)
 {
     struct table_key key;
     bool found;
+    uint64_t length;
     bool is_library =
         view->effect == TABLE_EFFECT_SET_LIBRARY || view->effect == TABLE_EFFECT_REMOVE_LIBRARY;
     bool fits = is_library ? table_library_key(table, view->key, view->key_bytes, &key)
@@ -172,6 +173,8 @@ apply_effect(struct table *table, const struct table_effect_view *view)
     case TABLE_EFFECT_SET_EXPIRING:
     case TABLE_EFFECT_SET_LIBRARY:
         return table_set(table, &key, view->value, view->value_bytes, view->expiry_ms);
+    case TABLE_EFFECT_APPEND:
+        return table_append(table, &key, view->value, view->value_bytes, &length);
     case TABLE_EFFECT_EXPIRE:
         return table_expire(table, &key, view->expiry_ms, &found);
     case TABLE_EFFECT_REMOVE:
@@ -399,6 +402,17 @@ log_set(struct table_log *log, const struct table_key *key, const struct table_v
 }
 
 static void
+log_append(struct table_log *log, const struct table_key *key, const struct table_value *value)
+{
+    uint8_t *at = begin_effect(log, key->length, value->length);
+    if (at == NULL)
+        return;
+    *at++ = TABLE_EFFECT_APPEND;
+    at = put_string(at, key->bytes, key->length);
+    end_effect(log, put_string(at, value->bytes, value->length));
+}
+
+static void
 log_key(struct table_log *log, enum table_effect effect, const struct table_key *key)
 {
     uint8_t *at = begin_effect(log, key->length, 0);
@@ -451,6 +465,9 @@ table_log_change(
         return;
     case TABLE_CHANGE_FLUSH:
         log_flush(log);
+        return;
+    case TABLE_CHANGE_APPEND:
+        log_append(log, key, value);
         return;
     }
 }

@@ -292,14 +292,14 @@ table_effect_read(const uint8_t **at, const uint8_t *end, struct table_effect_vi
     if (*at >= end)
         return false;
     struct table_effect_view view = {.effect = (enum table_effect) * (*at)++};
-    if (view.effect < TABLE_EFFECT_SET || view.effect > TABLE_EFFECT_REMOVE_LIBRARY)
+    if (view.effect < TABLE_EFFECT_SET || view.effect > TABLE_EFFECT_APPEND)
         return false;
     bool has_key = view.effect != TABLE_EFFECT_FLUSH && view.effect != TABLE_EFFECT_FLUSH_ALL;
     bool has_expiry =
         view.effect == TABLE_EFFECT_SET_EXPIRING || view.effect == TABLE_EFFECT_EXPIRE;
-    bool has_value = view.effect == TABLE_EFFECT_SET ||
-                     view.effect == TABLE_EFFECT_SET_EXPIRING ||
-                     view.effect == TABLE_EFFECT_SET_LIBRARY;
+    bool has_value =
+        view.effect == TABLE_EFFECT_SET || view.effect == TABLE_EFFECT_SET_EXPIRING ||
+        view.effect == TABLE_EFFECT_SET_LIBRARY || view.effect == TABLE_EFFECT_APPEND;
     if ((has_key && !read_string(at, end, TABLE_KEY_LENGTH_MAX, &view.key, &view.key_bytes)) ||
         (has_expiry && !read_expiry(at, end, &view.expiry_ms)) ||
         (has_value &&

@@ -27,6 +27,7 @@ enum table_effect {
     TABLE_EFFECT_FLUSH_ALL,
     TABLE_EFFECT_SET_LIBRARY,
     TABLE_EFFECT_REMOVE_LIBRARY,
+    TABLE_EFFECT_APPEND,
 };
 
 struct table_log_header {

@@ -3,8 +3,9 @@
  * recover.c - a table out of an arena whose process died at any moment, or that was written to
  * by somebody who should not have.
  *
- *     flush finished --> chains cut where they are wrong --> transaction undone --> each slot
- *     looked at --> lists, counts and top anew --> chains packed --> late entries in --> no journal
+ *     flush and append finished --> chains cut where they are wrong --> transaction undone -->
+ *     each slot looked at --> lists, counts and top anew --> chains packed --> late entries in -->
+ *     no journal
  *
  * A record counts if it lies inside the arena, its words make sense, and its key has the hash of
  * its slot, in the right bucket. A map has a bit for each unit that something was found in: what
@@ -333,14 +334,16 @@ table_recover(struct table *table)
     int rc = header->flush != 0 ? table_resume_flush(table) : 0;
     if (rc != 0)
         return rc;
+    header->top =
+        (uint32_t)base_min_u64(table->arena.file_bytes / TABLE_UNIT_BYTES, REF_UNIT_MASK);
+    if (header->append != 0)
+        table_resume_append(table);
     /* Only the count is believed; it may be one ahead or behind of the mask. */
     uint32_t count = header->bucket_count;
     if (count < TABLE_FIRST_BUCKETS || count > REF_UNIT_MASK)
         return dor_fail(DOR_E_CORRUPT, "the table is damaged: it has %u buckets", count);
     header->bucket_mask = table_mask_of(count);
     header->segments[0] = offsetof(struct table_header, buckets) / sizeof(uint32_t);
-    header->top =
-        (uint32_t)base_min_u64(table->arena.file_bytes / TABLE_UNIT_BYTES, REF_UNIT_MASK);
     struct recovery recovery = {
         .table = table,
         .top = header->top,

@@ -120,8 +120,8 @@ look_at(struct table *table, uint32_t unit, uint32_t units, uint32_t gap_units)
         return FREE;
     if (table->arena.mark != NULL || (gap_units == 0 && table->left_units == 0))
         return STAYS;
-    if (kind == TABLE_KEY_JOURNAL)
-        return FREE; /* there is no transaction, and no flush */
+    if (kind == TABLE_KEY_JOURNAL || kind == TABLE_KEY_SLACK)
+        return FREE; /* there is no transaction, no flush and no append */
     if (kind != TABLE_KEY_BUCKETS)
         return move_record(table, unit, gap_units);
     return units == OVERFLOW_UNITS ? move_bucket(table, unit, gap_units) : STAYS;

@@ -7,10 +7,10 @@
  *             below i64 time of expiry, ms since 1970, if bit 30 is set
  *             the value, then the key (or its four bytes)
  *
- * A record never changes but for its time of use: a new value or time of expiry is a new
- * record, and one store of its place makes it the key's. So a reader inside a transaction keeps
- * what it found, and a process that dies leaves one or the other. The old block is free
- * afterwards.
+ * A record never changes but for its time of use, and what is appended to its value (append.c): a
+ * new value or time of expiry is a new record, and one store of its place makes it the key's. So
+ * a reader inside a transaction keeps what it found, and a process that dies leaves one or the
+ * other. The old block is free afterwards.
  */
 #include "table/table.h"
 
@@ -160,7 +160,7 @@ is_in_order(const struct table_arena *arena)
     const struct table_header *header = arena->header;
     uint32_t count = header->bucket_count;
     return header->journal == 0 && header->journal_count == 0 && header->flush == 0 &&
-           count >= TABLE_FIRST_BUCKETS && count <= header->top &&
+           header->append == 0 && count >= TABLE_FIRST_BUCKETS && count <= header->top &&
            header->bucket_mask == table_mask_of(count);
 }
 
@@ -431,6 +431,8 @@ replace(struct table *table, uint32_t hash, struct table_slot slot, uint32_t new
     } else {
         table_arena_put(&table->arena, &slot.bucket->ref[slot.index], new_ref);
     }
+    if (has_old)
+        table_drop_slack(table, old.unit + old.units);
     if (new_ref != 0)
         table_count(table, new_ref, 1);
     if (__builtin_expect((new_ref & REF_LIBRARY) != 0, 0))
@@ -497,7 +499,7 @@ table_free_units(const struct table *table)
 
 /* A block for a record, below what is kept for buckets and the journal. */
 static int
-alloc_record(struct table *table, uint64_t size_bytes, uint32_t *ret)
+alloc_block(struct table *table, uint64_t size_bytes, uint32_t *ret)
 {
     uint32_t unit = 0;
     int rc = table_heap_alloc(&table->arena, size_bytes, &unit);
@@ -512,10 +514,25 @@ alloc_record(struct table *table, uint64_t size_bytes, uint32_t *ret)
     return 0;
 }
 
+/* The same with SLACK units behind it if there is room for them, and nobody has to go for it. */
 static int
-make_draft(
+alloc_record(struct table *table, uint64_t size_bytes, uint32_t slack, uint32_t *ret)
+{
+    uint32_t units = table_heap_units(size_bytes);
+    uint64_t all_bytes = ((uint64_t)units + slack) * TABLE_UNIT_BYTES;
+    uint32_t all_units = table_heap_units(all_bytes);
+    uint64_t want = table_used_units(table) + all_units + TABLE_HEAP_FIRST;
+    if (slack == 0 || want > table->arena.header->limit_units ||
+        alloc_block(table, all_bytes, ret) != 0)
+        return alloc_block(table, size_bytes, ret);
+    table_write_slack(table, *ret + units, all_units - units);
+    return 0;
+}
+
+int
+table_make_draft(
     struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
-    struct table_draft *ret)
+    uint32_t slack, struct table_draft *ret)
 {
     if (length > TABLE_VALUE_BYTES_MAX)
         return dor_fail(DOR_E_USAGE, "a value of %zu bytes: 512 MiB are possible", length);
@@ -526,7 +543,7 @@ make_draft(
     uint32_t unit = 0;
     int rc = table_make_room(table, units);
     if (rc == 0)
-        rc = alloc_record(table, size_bytes, &unit);
+        rc = alloc_record(table, size_bytes, slack, &unit);
     if (rc != 0)
         return rc;
     uint8_t *at = table_arena_at(&table->arena, unit);
@@ -560,7 +577,7 @@ table_draft(
         table->drafts = grown;
         table->draft_cap = cap;
     }
-    int rc = make_draft(table, key, length, expiry_ms, ret);
+    int rc = table_make_draft(table, key, length, expiry_ms, 0, ret);
     if (rc == 0)
         table->drafts[table->draft_count++] = (struct table_extent){ret->unit, ret->units};
     return rc;
@@ -591,15 +608,17 @@ void
 table_drop_draft(struct table *table, struct table_draft *draft)
 {
     forget_draft(table, draft);
-    if (draft->units != 0)
+    if (draft->units != 0) {
+        table_drop_slack(table, draft->unit + draft->units);
         table_heap_free(&table->arena, draft->unit, draft->units);
+    }
     *draft = (struct table_draft){0};
 }
 
+/* Let DRAFT be the record of KEY, told to nobody; *RET is its place. */
 static int
-commit_draft(
-    struct table *table, const struct table_key *key, struct table_draft *draft,
-    enum table_change change)
+place(
+    struct table *table, const struct table_key *key, struct table_draft *draft, uint32_t *ret)
 {
     const struct table_block *block = table_arena_at(&table->arena, draft->unit);
     uint32_t ref = draft->unit | (key->is_number ? REF_NUMBER : 0) |
@@ -612,12 +631,30 @@ commit_draft(
     }
     forget_draft(table, draft);
     *draft = (struct table_draft){0};
+    *ret = ref;
+    return 0;
+}
+
+int
+table_place_draft(struct table *table, const struct table_key *key, struct table_draft *draft)
+{
+    uint32_t ref;
+    return place(table, key, draft, &ref);
+}
+
+static int
+commit_draft(
+    struct table *table, const struct table_key *key, struct table_draft *draft,
+    enum table_change change)
+{
+    uint32_t ref;
     struct table_record record;
-    if (table->changed != NULL && table_record(table, ref, &record)) {
+    int rc = place(table, key, draft, &ref);
+    if (rc == 0 && table->changed != NULL && table_record(table, ref, &record)) {
         struct table_value value = table_record_value(&record, ref);
         tell(table, change, key, &value);
     }
-    return 0;
+    return rc;
 }
 
 int
@@ -632,7 +669,7 @@ table_set(
     int64_t expiry_ms)
 {
     struct table_draft draft = {0};
-    int rc = make_draft(table, key, length, expiry_ms, &draft);
+    int rc = table_make_draft(table, key, length, expiry_ms, 0, &draft);
     if (rc != 0)
         return rc;
     if (length != 0)
@@ -669,7 +706,7 @@ table_expire(
         rc = table_pin(table, value.ref); /* it may be evicted to make room for itself */
         if (rc != 0)
             return rc;
-        rc = make_draft(table, key, value.length, expiry_ms, &draft);
+        rc = table_make_draft(table, key, value.length, expiry_ms, 0, &draft);
         if (rc == 0) {
             dor_assert(draft.bytes != NULL);
             memcpy(draft.bytes, value.bytes, value.length);

@@ -71,7 +71,8 @@ enum table_change {
     TABLE_CHANGE_SET,
     TABLE_CHANGE_EXPIRY,
     TABLE_CHANGE_REMOVE,
-    TABLE_CHANGE_FLUSH
+    TABLE_CHANGE_FLUSH,
+    TABLE_CHANGE_APPEND /* VALUE is what was appended */
 };
 typedef void table_changed_fn(
     void *context, enum table_change change, const struct table_key *key,
@@ -160,6 +161,14 @@ void table_set_draft_expiry(struct table *table, struct table_draft *draft, int6
 DOR_MUST_CHECK int
 table_commit_draft(struct table *table, const struct table_key *key, struct table_draft *draft);
 void table_drop_draft(struct table *table, struct table_draft *draft);
+
+/*
+ * Append LENGTH BYTES to the value of KEY, or set it; *RET is how long it is then. Many appends to
+ * one key take time in proportion to all their bytes, but in a transaction.
+ */
+DOR_MUST_CHECK int table_append(
+    struct table *table, const struct table_key *key, const void *bytes, uint32_t length,
+    uint64_t *ret);
 
 /* False when there was no such key. */
 bool table_remove(struct table *table, const struct table_key *key);

@@ -160,6 +160,25 @@ bool table_evict_one(struct table *table);           /* false when there is no k
 /* A slot with a key, by the random number RANDOM; none when there is no key. */
 struct table_slot table_random_slot(const struct table *table, uint64_t random);
 
+/*
+ * table_draft() that the list of drafts does not have, with up to SLACK units of slack; and let it
+ * be the record of KEY, told to nobody.
+ */
+DOR_MUST_CHECK int table_make_draft(
+    struct table *table, const struct table_key *key, size_t length, int64_t expiry_ms,
+    uint32_t slack, struct table_draft *ret);
+DOR_MUST_CHECK int
+table_place_draft(struct table *table, const struct table_key *key, struct table_draft *draft);
+
+/* ---- append.c ---- */
+
+/* Make [UNIT, UNIT + UNITS) slack; and free what is slack at UNIT, if any. */
+void table_write_slack(struct table *table, uint32_t unit, uint32_t units);
+void table_drop_slack(struct table *table, uint32_t unit);
+
+/* Finish the append that a process began and did not end. */
+void table_resume_append(struct table *table);
+
 /* ---- libraries.c ---- */
 
 struct table_library_entry {

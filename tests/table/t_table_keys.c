@@ -503,8 +503,70 @@ test_what_is_no_table(void)
     table_close(NULL);
 }
 
+static bool
+append(struct table *table, const char *text, const char *piece, uint64_t want)
+{
+    struct table_key key = key_of(table, text);
+    uint64_t length = 0;
+    int rc = table_append(table, &key, piece, (uint32_t)strlen(piece), &length);
+    return rc == 0 && length == want;
+}
+
+/* Appends in place, behind pins, with neighbours that take what lies free, and in a full table. */
+static void
+test_appends(void)
+{
+    enum { APPENDS = 200000, PIECE = 10 };
+    struct table *table = new_table(64 << 20, TABLE_NO_EVICTION);
+    struct table_key key = key_of(table, "text");
+    ok(append(table, "text", "one ", 4) && append(table, "text", "", 4), "appended to nothing");
+    struct table_value value;
+    if (!table_find(table, &key, false, &value) || table_pin(table, value.ref) != 0)
+        bail("%s", dor_err_message());
+    ok(append(table, "text", "two ", 8) && append(table, "text", "three", 13), "to a value");
+    ok(memcmp(value.bytes, "one ", 4) == 0 && has(table, "text", "one two three"),
+       "the old one stays readable");
+    table_unpin(table, value.ref);
+    bool found, right = true;
+    is_ok(table_expire(table, &key, NOW_MS + 1000, &found), "it expires");
+    ok(append(table, "text", "!", 14) && table_find(table, &key, false, &value) &&
+           value.expiry_ms == NOW_MS + 1000,
+       "as before after an append");
+    uint32_t moves = 0, ref = 0;
+    for (uint64_t i = 0; i < APPENDS; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "n%" PRIu64, i % 1000);
+        set(table, text, "neighbour");
+        right &= append(table, "7", "0123456789", (i + 1) * PIECE);
+        key = key_of(table, "7");
+        right &= table_find(table, &key, false, &value);
+        moves += value.ref != ref;
+        ref = value.ref;
+    }
+    ok(right && value.length == APPENDS * PIECE, "%u appends to one key", APPENDS);
+    ok(moves < 40, "copy its value %u times", moves);
+    for (uint64_t i = 0; right && i < APPENDS; i += 997)
+        right = memcmp(value.bytes + i * PIECE, "0123456789", PIECE) == 0;
+    ok(right, "and have all bytes");
+    uint64_t used = stat_of(table).used_bytes;
+    ok(remove_key(table, "7"), "it goes");
+    ok(used - stat_of(table).used_bytes >= value.length, "with all its memory");
+    upkeep(table);
+    ok(stat_of(table).used_bytes < 200000, "and no slack is left: %" PRIu64 " bytes are used",
+       stat_of(table).used_bytes);
+    table_set_limit(table, stat_of(table).used_bytes + 4096, TABLE_NO_EVICTION);
+    int rc = 0;
+    uint64_t length = 0;
+    for (unsigned i = 0; rc == 0 && i < 1000; i++)
+        rc = table_append(table, &key, "0123456789", PIECE, &length);
+    is_int(rc, DOR_E_NO_SPACE, "a full table ends it at %" PRIu64 " bytes", length);
+    ok(table_find(table, &key, false, &value) && value.length == length && length > 1000,
+       "which are there");
+    table_close(table);
+}
+
 struct told {
-    unsigned count[4];
+    unsigned count[5];
     char last_key[32];
 };
 
@@ -517,7 +579,7 @@ hear(
     told->count[change]++;
     if (key != NULL)
         snprintf(told->last_key, 32, "%.*s", (int)key->length, (const char *)key->bytes);
-    if ((value != NULL) != (change == TABLE_CHANGE_SET || change == TABLE_CHANGE_EXPIRY))
+    if ((value != NULL) != (change != TABLE_CHANGE_REMOVE && change != TABLE_CHANGE_FLUSH))
         told->count[change] += 1000;
 }
 
@@ -539,7 +601,9 @@ test_changes_are_told(void)
     ok(told.count[TABLE_CHANGE_SET] + told.count[TABLE_CHANGE_EXPIRY] == 2, "is told");
     table_set_now(table, NOW_MS + 5);
     ok(has(table, "a", NULL) && told.count[TABLE_CHANGE_REMOVE] == 1, "its time is told");
-    set(table, "4", "1");
+    ok(append(table, "4", "1", 1) && append(table, "4", "2", 2) &&
+           told.count[TABLE_CHANGE_SET] == 2 && told.count[TABLE_CHANGE_APPEND] == 1,
+       "an append is told, of nothing as a set");
     ok(remove_key(table, "4") && told.count[TABLE_CHANGE_REMOVE] == 2 &&
            strcmp(told.last_key, "4") == 0,
        "a removal is told");
@@ -570,6 +634,7 @@ main(void)
     test_libraries();
     test_each_library();
     test_limits();
+    test_appends();
     test_longest_unused_go();
     test_what_is_no_table();
     test_changes_are_told();

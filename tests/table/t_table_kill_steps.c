@@ -24,11 +24,12 @@ enum {
 enum { KEYS_BEFORE = 88 };
 
 static const struct operation operations[] = {
-    {SET, 200, 0},   {SET, 3, 0},    {REMOVE, 4, 0},    {REMOVE, 5, 0},  {REMOVE, 6, 0},
-    {REMOVE, 8, 0},  {SET, 201, 0},  {COMMIT, 10, 6},   {ABORT, 20, 6},  {DRAFT, 31, 0},
-    {SET, 202, 0},   {UPKEEP, 0, 0}, {REMOVE, 40, 0},   {REMOVE, 41, 0}, {REMOVE, 42, 0},
-    {REMOVE, 43, 0}, {UPKEEP, 0, 0}, {COMMIT, 50, 9},   {SET, 203, 0},   {FLUSH, 0, 0},
-    {SET, 225, 0},   {COMMIT, 1, 3}, {FLUSH_ALL, 0, 0}, {SET, 7, 0},
+    {SET, 200, 0},   {SET, 3, 0},       {REMOVE, 4, 0},  {REMOVE, 5, 0},  {REMOVE, 6, 0},
+    {REMOVE, 8, 0},  {SET, 201, 0},     {COMMIT, 10, 6}, {ABORT, 20, 6},  {DRAFT, 31, 0},
+    {APPEND, 30, 0}, {APPEND, 30, 0},   {APPEND, 33, 0}, {APPEND, 33, 0}, {SET, 202, 0},
+    {UPKEEP, 0, 0},  {REMOVE, 40, 0},   {REMOVE, 41, 0}, {REMOVE, 42, 0}, {REMOVE, 43, 0},
+    {UPKEEP, 0, 0},  {COMMIT, 50, 9},   {SET, 203, 0},   {FLUSH, 0, 0},   {SET, 225, 0},
+    {COMMIT, 1, 3},  {FLUSH_ALL, 0, 0}, {SET, 7, 0},
 };
 
 struct shared {

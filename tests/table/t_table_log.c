@@ -348,6 +348,51 @@ test_others(void)
     is_int(replay(fd, &replayed), -2, "what is no log is none");
 }
 
+/* What is appended is logged alone: the log grows by the bytes, not by the value. */
+static void
+test_appends(void)
+{
+    enum { APPENDS = 1000, PIECE = 100 };
+    int fd = new_file();
+    if (table_log_create(fd, "alice", 1, 1, false) != 0)
+        bail("%s", dor_err_message());
+    struct table_log *log = open_log(dup(fd), TABLE_LOG_ALWAYS, NULL);
+    struct table *table = new_table(log);
+    struct table_key key;
+    if (table_log_replay(log, table, true, NULL) != 0 || !table_key(table, "k", 1, &key))
+        bail("%s", dor_err_message());
+    char piece[PIECE];
+    uint64_t length;
+    for (int i = 0; i < APPENDS; i++) {
+        memset(piece, 'a' + i % 26, PIECE);
+        if (table_append(table, &key, piece, PIECE, &length) != 0)
+            bail("%s", dor_err_message());
+    }
+    bool found;
+    is_ok(table_expire(table, &key, 5000000, &found), "a value of many appends expires");
+    is_ok(table_append(table, &key, "end", 3, &length), "and gets an end");
+    is_ok(table_log_flush_before_reply(log), "it is kept");
+    struct table_log_stat stat;
+    table_log_stat(log, &stat);
+    ok(stat.bytes < UINT64_C(2) * APPENDS * PIECE, "in %" PRIu64 " bytes", stat.bytes);
+    table_log_close(log);
+
+    log = open_log(dup(fd), TABLE_LOG_ALWAYS, NULL);
+    struct table *again = new_table(NULL);
+    struct table_value was, is;
+    if (table_log_replay(log, again, true, NULL) != 0 ||
+        !table_find(table, &key, false, &was) || !table_key(again, "k", 1, &key) ||
+        !table_find(again, &key, false, &is))
+        bail("%s", dor_err_message());
+    ok(is.length == APPENDS * PIECE + 3 && is.length == was.length &&
+           memcmp(is.bytes, was.bytes, is.length) == 0 && is.expiry_ms == 5000000,
+       "and comes back");
+    table_log_close(log);
+    table_close(again);
+    table_close(table);
+    close(fd);
+}
+
 static bool
 count_library(void *context, const struct table_key *key, const struct table_value *value)
 {
@@ -497,6 +542,7 @@ main(void)
     test_every_byte(syncer);
     test_damage_names_place();
     test_others();
+    test_appends();
     test_libraries();
     test_rotation();
     test_syncer(syncer);

@@ -16,15 +16,23 @@
 #include "base/random.h"
 #include "table/heap.h"
 
-enum { WORLD_KEYS = 400, LIBRARY_EACH = 25, WORLD_VALUE_BYTES_MAX = 300 };
+enum {
+    WORLD_KEYS = 400,
+    LIBRARY_EACH = 25,
+    WORLD_SET_BYTES_MAX = 300,
+    APPENDS_MAX = 20, /* to one value */
+    PIECE_BYTES_MAX = 40,
+    WORLD_VALUE_BYTES_MAX = WORLD_SET_BYTES_MAX + APPENDS_MAX * PIECE_BYTES_MAX,
+};
 
 struct world {
     uint32_t version[WORLD_KEYS]; /* 0 = not there */
+    uint32_t appended[WORLD_KEYS];
 };
 
 /* What one operation does; the random ones come from its number. */
 struct operation {
-    enum { SET, REMOVE, EXPIRE, COMMIT, ABORT, DRAFT, UPKEEP, FLUSH, FLUSH_ALL } kind;
+    enum { SET, APPEND, REMOVE, EXPIRE, COMMIT, ABORT, DRAFT, UPKEEP, FLUSH, FLUSH_ALL } kind;
     unsigned key;     /* the first one; a transaction changes CHANGES of them */
     unsigned changes; /* of a transaction */
 };
@@ -43,10 +51,19 @@ world_key(const struct table *table, unsigned i, char text[32])
 static inline size_t
 world_value(unsigned i, uint32_t version, char value[WORLD_VALUE_BYTES_MAX])
 {
-    size_t length = (i * 7 + version * 31) % WORLD_VALUE_BYTES_MAX;
+    size_t length = (i * 7 + version * 31) % WORLD_SET_BYTES_MAX;
     uint32_t words[] = {i, version};
     memset(value, 'a' + (int)(i + version) % 26, length);
     memcpy(value, words, length < sizeof words ? length : sizeof words);
+    return length;
+}
+
+/* What the Nth append to a value adds. */
+static inline size_t
+world_piece(unsigned i, uint32_t n, char *piece)
+{
+    size_t length = (i + n * 11) % PIECE_BYTES_MAX;
+    memset(piece, 'A' + (int)(i + n) % 26, length);
     return length;
 }
 
@@ -60,6 +77,7 @@ static inline int
 world_set(struct world *world, struct table *table, unsigned i, bool by_draft)
 {
     uint32_t version = ++world->version[i];
+    world->appended[i] = 0;
     if (table == NULL)
         return 0;
     char text[32], value[WORLD_VALUE_BYTES_MAX];
@@ -75,11 +93,26 @@ world_set(struct world *world, struct table *table, unsigned i, bool by_draft)
     return table_commit_draft(table, &key, &draft);
 }
 
+/* Nothing happens to what is not there, or has grown enough. */
+static inline int
+world_append(struct world *world, struct table *table, unsigned i)
+{
+    if (world->version[i] == 0 || world->appended[i] == APPENDS_MAX)
+        return 0;
+    uint32_t n = world->appended[i]++;
+    if (table == NULL)
+        return 0;
+    char text[32], piece[PIECE_BYTES_MAX];
+    struct table_key key = world_key(table, i, text);
+    uint64_t length;
+    return table_append(table, &key, piece, (uint32_t)world_piece(i, n, piece), &length);
+}
+
 static inline int
 world_remove(struct world *world, struct table *table, unsigned i)
 {
     bool there = world->version[i] != 0;
-    world->version[i] = 0;
+    world->version[i] = world->appended[i] = 0;
     if (table == NULL)
         return 0;
     char text[32];
@@ -90,8 +123,9 @@ world_remove(struct world *world, struct table *table, unsigned i)
 static inline int
 world_change(struct world *world, struct table *table, unsigned i)
 {
-    return i % 3 == 1 && world->version[i] != 0 ? world_remove(world, table, i)
-                                                : world_set(world, table, i, false);
+    if (world->version[i] == 0 || i % 3 == 0)
+        return world_set(world, table, i, false);
+    return i % 3 == 1 ? world_remove(world, table, i) : world_append(world, table, i);
 }
 
 static inline void
@@ -99,7 +133,7 @@ world_flush(struct world *world, bool libraries)
 {
     for (unsigned i = 0; i < WORLD_KEYS; i++)
         if (libraries || i % LIBRARY_EACH != 0)
-            world->version[i] = 0;
+            world->version[i] = world->appended[i] = 0;
 }
 
 /* Do OPERATION in WORLD, and in TABLE unless it is NULL. */
@@ -113,6 +147,8 @@ world_do(struct world *world, struct table *table, const struct operation *opera
     case SET:
     case DRAFT:
         return world_set(world, table, i, operation->kind == DRAFT);
+    case APPEND:
+        return world_append(world, table, i);
     case REMOVE:
         return world_remove(world, table, i);
     case EXPIRE:
@@ -155,7 +191,8 @@ world_operation(uint64_t seed, uint64_t n)
         .changes =
             (unsigned)base_random_below(&rng, base_random_below(&rng, 10) == 0 ? 900 : 9),
     };
-    operation.kind = kind < 80    ? SET
+    operation.kind = kind < 60    ? SET
+                     : kind < 80  ? APPEND
                      : kind < 120 ? REMOVE
                      : kind < 130 ? DRAFT
                      : kind < 160 ? COMMIT
@@ -182,6 +219,8 @@ world_differs(const struct world *world, struct table *table)
         if (!found)
             continue;
         size_t length = world_value(i, version, want);
+        for (uint32_t n = 0; n < world->appended[i]; n++)
+            length += world_piece(i, n, want + length);
         if (value.length != length || memcmp(value.bytes, want, length) != 0 ||
             value.expiry_ms != world_expiry(i, version))
             return i;
