@@ -69,6 +69,22 @@ store(
     return table_set(call->table, key, arg->bytes, arg->length, expiry_ms);
 }
 
+/* The same; the old value is replied after the new one is there, and stays until then. */
+static int
+exchange(
+    struct table_call *call, const struct table_key *key, bool found,
+    const struct table_value *old, int64_t expiry_ms)
+{
+    int rc = found ? table_pin(call->table, old->ref) : 0;
+    if (rc == 0)
+        rc = store(call, key, &call->args[2], expiry_ms);
+    if (rc == 0)
+        reply_value_or_null(call, found, old);
+    if (found)
+        table_unpin(call->table, old->ref);
+    return rc;
+}
+
 int
 table_call_ok(struct table_call *call)
 {
@@ -189,19 +205,10 @@ set_with_options(struct table_call *call)
     }
     if (options.keep_ttl && found)
         expiry_ms = old.expiry_ms;
-    if (!options.get) {
-        int rc = store(call, &key, &call->args[2], expiry_ms);
-        return rc != 0 ? rc : table_call_ok(call);
-    }
-    /* The old value is replied after the new one is there, and must stay until then. */
-    int rc = found ? table_pin(call->table, old.ref) : 0;
-    if (rc == 0)
-        rc = store(call, &key, &call->args[2], expiry_ms);
-    if (rc == 0)
-        reply_value_or_null(call, found, &old);
-    if (found)
-        table_unpin(call->table, old.ref);
-    return rc;
+    if (options.get)
+        return exchange(call, &key, found, &old, expiry_ms);
+    int rc = store(call, &key, &call->args[2], expiry_ms);
+    return rc != 0 ? rc : table_call_ok(call);
 }
 
 int
@@ -262,14 +269,7 @@ table_cmd_getset(struct table_call *call)
     if (!table_call_key(call, 1, &key))
         return 0;
     bool found = look_up(call, &key, &old);
-    int rc = found ? table_pin(call->table, old.ref) : 0;
-    if (rc == 0)
-        rc = store(call, &key, &call->args[2], 0);
-    if (rc == 0)
-        reply_value_or_null(call, found, &old);
-    if (found)
-        table_unpin(call->table, old.ref);
-    return rc;
+    return exchange(call, &key, found, &old, 0);
 }
 
 int

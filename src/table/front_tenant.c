@@ -12,25 +12,16 @@
 #include "table/front_priv.h"
 
 /* Index in by_name where NAME is or would be. */
+static const char *
+name_at(const void *list, size_t i)
+{
+    return ((const struct table_front *)list)->by_name[i]->config.name;
+}
+
 static size_t
 place_of(const struct table_front *front, const char *name, bool *ret_found)
 {
-    size_t low = 0;
-    size_t high = front->tenant_count;
-    *ret_found = false;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(front->by_name[middle]->config.name, name);
-        if (order == 0) {
-            *ret_found = true;
-            return middle;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return table_name_place(name_at, front, front->tenant_count, name, ret_found);
 }
 
 struct front_tenant *

@@ -86,6 +86,25 @@ struct table_loop {
     struct table_loop_handler handler;
 };
 
+/* ---- for loops ---- */
+
+/* A listener (fn is NULL) or a watched descriptor. */
+struct table_source {
+    struct table_source *next;
+    int fd;
+    table_loop_watch_fn *fn;
+    void *context;
+};
+
+/* Into LIST; NULL without memory. Out of it and freed. All of it, listeners closed. */
+struct table_source *
+table_source_add(struct table_source **list, int fd, table_loop_watch_fn *fn, void *context);
+void table_source_drop(struct table_source **list, struct table_source *source);
+void table_sources_close(struct table_source **list);
+
+/* There are no more descriptors: give up *SPARE, a copy of ORIGINAL, to close a connection. */
+void table_source_turn_away(const struct table_source *listener, int *spare, int original);
+
 extern const struct table_loop_kind_ops table_loop_epoll;
 extern const struct table_loop_kind_ops table_loop_uring;
 

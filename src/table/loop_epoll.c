@@ -19,19 +19,11 @@
 enum { EVENTS = 256, READ_BYTES = 64 << 10, PIECES = 64, ACCEPTS = 64 };
 enum { KIND_STREAM, KIND_SOURCE, KIND_MASK = 7 };
 
-/* A listener (fn is NULL) or a watched descriptor. */
-struct source {
-    struct source *next;
-    int fd;
-    table_loop_watch_fn *fn;
-    void *context;
-};
-
 struct epoll_loop {
     struct table_loop loop;
     int fd;
     int spare; /* given up for a moment to turn somebody away when there are no more descriptors */
-    struct source *sources;
+    struct table_source *sources;
     uint8_t *buffer;
     struct epoll_event events[EVENTS];
     int event_count, event_next; /* of this turn; those before next are done */
@@ -64,13 +56,7 @@ static void
 close_loop(struct table_loop *base)
 {
     struct epoll_loop *loop = (struct epoll_loop *)base;
-    while (loop->sources != NULL) {
-        struct source *source = loop->sources;
-        loop->sources = source->next;
-        if (source->fn == NULL)
-            close(source->fd);
-        base_free(source);
-    }
+    table_sources_close(&loop->sources);
     if (loop->fd >= 0)
         close(loop->fd);
     if (loop->spare >= 0)
@@ -189,18 +175,13 @@ static int
 add_source(struct table_loop *base, int fd, table_loop_watch_fn *fn, void *context)
 {
     struct epoll_loop *loop = (struct epoll_loop *)base;
-    struct source *source = base_zalloc(sizeof *source);
+    struct table_source *source = table_source_add(&loop->sources, fd, fn, context);
     if (source == NULL)
         return DOR_E_NO_MEMORY;
-    *source = (struct source){.fd = fd, .fn = fn, .context = context};
     int rc = control(loop, EPOLL_CTL_ADD, fd, EPOLLIN, (uint8_t *)source + KIND_SOURCE);
-    if (rc != 0) {
-        base_free(source);
-        return rc;
-    }
-    source->next = loop->sources;
-    loop->sources = source;
-    return 0;
+    if (rc != 0)
+        table_source_drop(&loop->sources, source);
+    return rc;
 }
 
 static int
@@ -210,39 +191,17 @@ listen_at(struct table_loop *base, int fd, void *listener)
 }
 
 static void
-turn_one_away(struct epoll_loop *loop, int listener)
-{
-    close(loop->spare);
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    loop->spare = dup(loop->fd);
-}
-
-static void
-accept_some(struct epoll_loop *loop, const struct source *source)
+accept_some(struct epoll_loop *loop, const struct table_source *source)
 {
     for (unsigned n = 0; n < ACCEPTS; n++) {
         int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)
-                turn_one_away(loop, source->fd);
+                table_source_turn_away(source, &loop->spare, loop->fd);
             return;
         }
         loop->loop.handler.accepted(loop->loop.handler.context, source->context, fd);
     }
-}
-
-static void
-drop_source(struct epoll_loop *loop, struct source *source)
-{
-    epoll_ctl(loop->fd, EPOLL_CTL_DEL, source->fd, NULL);
-    for (struct source **at = &loop->sources; *at != NULL; at = &(*at)->next)
-        if (*at == source) {
-            *at = source->next;
-            break;
-        }
-    base_free(source);
 }
 
 static void
@@ -302,11 +261,13 @@ turn(struct table_loop *base, int timeout_ms)
             stream_event(loop, (struct table_stream *)(void *)of, event->events);
             continue;
         }
-        struct source *source = (struct source *)(void *)(of - KIND_SOURCE);
-        if (source->fn == NULL)
+        struct table_source *source = (struct table_source *)(void *)(of - KIND_SOURCE);
+        if (source->fn == NULL) {
             accept_some(loop, source);
-        else if (!source->fn(source->context, source->fd))
-            drop_source(loop, source);
+        } else if (!source->fn(source->context, source->fd)) {
+            epoll_ctl(loop->fd, EPOLL_CTL_DEL, source->fd, NULL);
+            table_source_drop(&loop->sources, source);
+        }
     }
     loop->event_count = 0;
     return 0;

@@ -37,13 +37,6 @@ enum {
 
 enum { ASKED_RECEIVE = 1, ASKED_DIRECT, ASKED_SEND, ASKED_ACCEPT, ASKED_POLL, ASKED_MASK = 7 };
 
-struct source {
-    struct source *next;
-    int fd;
-    table_loop_watch_fn *fn; /* NULL: a listener */
-    void *context;
-};
-
 /* What the kernel reads while a send of several pieces is in flight. */
 struct send_block {
     struct msghdr message;
@@ -57,7 +50,7 @@ struct uring_loop {
     int spare; /* given up for a moment when there are no more descriptors */
     struct io_uring_buf_ring *buffer_ring;
     uint8_t *buffers;
-    struct source *sources;
+    struct table_source *sources;
 };
 
 static struct io_uring_sqe *
@@ -177,13 +170,7 @@ close_loop(struct table_loop *base)
     struct uring_loop *loop = (struct uring_loop *)base;
     if (loop->ring_is_open)
         io_uring_queue_exit(&loop->ring);
-    while (loop->sources != NULL) {
-        struct source *source = loop->sources;
-        loop->sources = source->next;
-        if (source->fn == NULL)
-            close(source->fd);
-        base_free(source);
-    }
+    table_sources_close(&loop->sources);
     if (loop->spare >= 0)
         close(loop->spare);
     if (loop->buffer_ring != NULL)
@@ -375,7 +362,7 @@ on_send(struct uring_loop *loop, struct table_stream *stream, int sent)
 /* ---- other descriptors ---- */
 
 static void
-ask_source(struct uring_loop *loop, struct source *source)
+ask_source(struct uring_loop *loop, struct table_source *source)
 {
     struct io_uring_sqe *sqe = new_request(loop);
     if (source->fn == NULL) {
@@ -391,11 +378,9 @@ static int
 add_source(struct table_loop *base, int fd, table_loop_watch_fn *fn, void *context)
 {
     struct uring_loop *loop = (struct uring_loop *)base;
-    struct source *source = base_zalloc(sizeof *source);
+    struct table_source *source = table_source_add(&loop->sources, fd, fn, context);
     if (source == NULL)
         return DOR_E_NO_MEMORY;
-    *source = (struct source){.next = loop->sources, .fd = fd, .fn = fn, .context = context};
-    loop->sources = source;
     ask_source(loop, source);
     return 0;
 }
@@ -410,38 +395,24 @@ listen_at(struct table_loop *base, int fd, void *listener)
 }
 
 static void
-turn_one_away(struct uring_loop *loop, int listener)
-{
-    close(loop->spare);
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    loop->spare = dup(loop->ring.ring_fd);
-}
-
-static void
-on_accept(struct uring_loop *loop, struct source *source, const struct io_uring_cqe *cqe)
+on_accept(struct uring_loop *loop, struct table_source *source, const struct io_uring_cqe *cqe)
 {
     if (cqe->res >= 0)
         loop->loop.handler.accepted(loop->loop.handler.context, source->context, cqe->res);
     else if (cqe->res == -EMFILE || cqe->res == -ENFILE)
-        turn_one_away(loop, source->fd);
+        table_source_turn_away(source, &loop->spare, loop->ring.ring_fd);
     if ((cqe->flags & IORING_CQE_F_MORE) == 0)
         ask_source(loop, source);
 }
 
 static void
-on_poll(struct uring_loop *loop, struct source *source)
+on_poll(struct uring_loop *loop, struct table_source *source)
 {
     if (source->fn(source->context, source->fd)) {
         ask_source(loop, source);
         return;
     }
-    struct source **at = &loop->sources;
-    while (*at != source)
-        at = &(*at)->next;
-    *at = source->next;
-    base_free(source);
+    table_source_drop(&loop->sources, source);
 }
 
 /* ---- turns ---- */

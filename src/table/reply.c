@@ -254,17 +254,25 @@ table_reply_error_bytes(struct table_reply *reply, const void *bytes, size_t len
     table_reply_raw(reply, "\r\n", 2);
 }
 
+/* What is longer than TEXT is cut. */
+__attribute__((format(printf, 2, 0))) static size_t
+format(char text[static TEXT_BYTES_MAX], const char *fmt, va_list args)
+{
+    int length = vsnprintf(text, TEXT_BYTES_MAX, fmt, args);
+    if (length < 0)
+        return 0;
+    return length < TEXT_BYTES_MAX ? (size_t)length : TEXT_BYTES_MAX - 1;
+}
+
 void
 table_reply_error(struct table_reply *reply, const char *fmt, ...)
 {
     char text[TEXT_BYTES_MAX];
     va_list args;
     va_start(args, fmt);
-    int length = vsnprintf(text, sizeof text, fmt, args);
+    size_t length = format(text, fmt, args);
     va_end(args);
-    if (length >= (int)sizeof text)
-        length = (int)sizeof text - 1;
-    table_reply_error_bytes(reply, text, length > 0 ? (size_t)length : 0);
+    table_reply_error_bytes(reply, text, length);
 }
 
 void
@@ -352,11 +360,9 @@ table_reply_format(struct table_reply *reply, const char *fmt, ...)
     char text[TEXT_BYTES_MAX];
     va_list args;
     va_start(args, fmt);
-    int length = vsnprintf(text, sizeof text, fmt, args);
+    size_t length = format(text, fmt, args);
     va_end(args);
-    if (length >= (int)sizeof text)
-        length = (int)sizeof text - 1;
-    table_reply_bulk(reply, text, length > 0 ? (size_t)length : 0);
+    table_reply_bulk(reply, text, length);
 }
 
 void

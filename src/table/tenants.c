@@ -102,16 +102,16 @@ table_tenant_choice(const char *choices, uint64_t index, char ret[TABLE_CHOICE_B
 
 /* ------------------------------------------------------------------ lists */
 
-/* Where NAME is, or would be. */
-static size_t
-place_of(const struct table_tenants *tenants, const char *name, bool *ret_found)
+size_t
+table_name_place(
+    table_name_fn *name_at, const void *list, size_t count, const char *name, bool *ret_found)
 {
     size_t low = 0;
-    size_t high = tenants->count;
+    size_t high = count;
     *ret_found = false;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = strcmp(tenants->items[middle].name, name);
+        int order = strcmp(name_at(list, middle), name);
         if (order == 0) {
             *ret_found = true;
             return middle;
@@ -122,6 +122,18 @@ place_of(const struct table_tenants *tenants, const char *name, bool *ret_found)
             high = middle;
     }
     return low;
+}
+
+static const char *
+name_at(const void *list, size_t i)
+{
+    return ((const struct table_tenants *)list)->items[i].name;
+}
+
+static size_t
+place_of(const struct table_tenants *tenants, const char *name, bool *ret_found)
+{
+    return table_name_place(name_at, tenants, tenants->count, name, ret_found);
 }
 
 struct table_tenant_config *

@@ -74,6 +74,11 @@ DOR_MUST_CHECK int table_tenants_parse(
     const char *text, size_t size_bytes, const char *name, struct table_tenants *ret);
 void table_tenants_fini(struct table_tenants *tenants);
 
+/* Where NAME is among COUNT sorted names of LIST, or would be. */
+typedef const char *table_name_fn(const void *list, size_t i);
+size_t table_name_place(
+    table_name_fn *name_at, const void *list, size_t count, const char *name, bool *ret_found);
+
 struct table_tenant_config *
 table_tenants_find(const struct table_tenants *tenants, const char *name);
 
