@@ -15,16 +15,13 @@ const SUGGESTIONS_MAX = 1000;
 // and it does not matter if the last one was stopped. `note` is a number that goes with it.
 let stamps = new Uint32Array(4096), notes = new Uint32Array(4096), call = 0;
 
+// After this, stamps[id] === call says whether id has been met.
 function begin() {
     call++;
     if (call === 0xffffffff) {
         stamps.fill(0);
         call = 1;
     }
-}
-
-function met(id) {
-    return id < stamps.length && stamps[id] === call;
 }
 
 function meet(id, note) {
@@ -69,7 +66,7 @@ function reach([who], [hops]) {
             const friends = kv.open(id), count = kv.len(friends) >>> 2;
             for (let i = 0; i < count; i++) {
                 const friend = kv.u32(friends, i);
-                if (met(friend)) continue;
+                if (stamps[friend] === call) continue;
                 meet(friend, 0);
                 next.push(friend);
             }
@@ -106,7 +103,7 @@ function suggest([who], [count]) {
         const friends = kv.open(kv.u32(own, i)), friendsCount = kv.len(friends) >>> 2;
         for (let k = 0; k < friendsCount; k++) {
             const stranger = kv.u32(friends, k);
-            if (!met(stranger)) {
+            if (stamps[stranger] !== call) {
                 meet(stranger, 1);
                 strangers.push(stranger);
             } else if (notes[stranger] !== KNOWN) {
@@ -114,18 +111,23 @@ function suggest([who], [count]) {
             }
         }
     }
-    // How many they share above, the person below and turned round: one number ranks as both do, and typed arrays sort
-    // numbers by themselves.
-    const ranks = new Float64Array(strangers.length);
-    for (let i = 0; i < strangers.length; i++)
-        ranks[i] = notes[strangers[i]] * PEOPLE_MAX + (PEOPLE_MAX - 1 - strangers[i]);
-    ranks.sort();
+    // How many they share above, the person below and turned round: one number ranks as both do. Most are no match for the
+    // last of the best, so they are not sorted but let in.
     const best = [];
-    for (let i = ranks.length - 1; i >= 0 && best.length < most; i--) {
-        const shared = Math.floor(ranks[i] / PEOPLE_MAX);
-        best.push([PEOPLE_MAX - 1 - (ranks[i] - shared * PEOPLE_MAX), shared]);
+    for (const stranger of strangers) {
+        const rank = notes[stranger] * PEOPLE_MAX + (PEOPLE_MAX - 1 - stranger);
+        if (best.length === most) {
+            if (most === 0 || rank < best[most - 1]) continue;
+            best.pop();
+        }
+        let place = best.length;
+        while (place > 0 && best[place - 1] < rank) place--;
+        best.splice(place, 0, rank);
     }
-    return best;
+    return best.map((rank) => {
+        const shared = Math.floor(rank / PEOPLE_MAX);
+        return [PEOPLE_MAX - 1 - (rank - shared * PEOPLE_MAX), shared];
+    });
 }
 
 // FCALL path 2 FROM TO: people from one to the other along friendships, as few as can be; null if there is no way.
@@ -146,7 +148,7 @@ function path([from, to]) {
             const friends = kv.open(id), count = kv.len(friends) >>> 2;
             for (let i = 0; i < count; i++) {
                 const friend = kv.u32(friends, i);
-                if (!met(friend)) {
+                if (stamps[friend] !== call) {
                     meet(friend, id * 2 + side);
                     next.push(friend);
                 } else if ((notes[friend] & 1) !== side) {

@@ -72,7 +72,7 @@ def test_refusals(client):
     refuses_words(client, "the keys are the layers", "FCALL", "classify", 0, image)
     refuses_words(client, "does not go with 63 inputs", "FCALL", "classify", 3, *LAYERS, image[1:])
     client.ask("SET", "odd", "12345")
-    refuses_words(client, "5 bytes does not go with 0 inputs", "FCALL", "classify", 1, "odd", b"")
+    refuses_words(client, "layer 0 ends within a number", "FCALL", "classify", 1, "odd", b"")
     refuses_words(client, "does not go with 10 inputs", "FCALL", "classify", 2, "digits:2", "digits:2", bytes(16))
     refuses_words(client, "at most 4096 bytes", "FCALL", "classify", 3, *LAYERS, bytes(5000))
     refuses_words(client, "an image is missing", "FCALL", "probabilities", 3, *LAYERS)
