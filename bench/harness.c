@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,6 +193,21 @@ bench_percentile(uint64_t *times, size_t count, double fraction)
         return 0;
     qsort(times, count, sizeof *times, compare_times);
     return times[(size_t)((double)(count - 1) * fraction)];
+}
+
+void
+bench_print_calls(uint64_t *times, size_t count, double wall_s, uint64_t sum)
+{
+    static const struct {
+        const char *name;
+        double fraction;
+    } points[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"max", 1}};
+    printf("{\"calls\": %zu, \"wall_s\": %.6f, \"sum\": %" PRIu64, count, wall_s, sum);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
+        printf(
+            "%s\"%s\": %.1f", i ? ", " : ", \"latency_us\": {", points[i].name,
+            (double)bench_percentile(times, count, points[i].fraction) / 1e3);
+    printf("}}\n");
 }
 
 uint64_t

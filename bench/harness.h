@@ -52,6 +52,9 @@ int bench_get(struct dor_store *store, const char *name);
 /* Sorts TIMES; the value below which FRACTION (0 to 1) of them lie. */
 uint64_t bench_percentile(uint64_t *times, size_t count, double fraction);
 
+/* One object: how many calls, how long they took in all, percentiles of TIMES (ns), a checksum. */
+void bench_print_calls(uint64_t *times, size_t count, double wall_s, uint64_t sum);
+
 /* A "Vm..." or "Rss..." line of this process's status, in bytes. */
 uint64_t bench_status_bytes(const char *field);
 

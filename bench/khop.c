@@ -182,16 +182,7 @@ walk(enum how how, char **words)
         times[i] = base_clock_monotonic_ns() - call_ns;
     }
     double wall_s = (double)(base_clock_monotonic_ns() - begin_ns) / 1e9;
-    printf("{\"calls\": %" PRIu64 ", \"wall_s\": %.6f, \"sum\": %" PRIu64, calls, wall_s, sum);
-    static const struct {
-        const char *name;
-        double fraction;
-    } points[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"max", 1}};
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
-        printf(
-            "%s\"%s\": %.1f", i ? ", " : ", \"latency_us\": {", points[i].name,
-            (double)bench_percentile(times, calls, points[i].fraction) / 1e3);
-    printf("}}\n");
+    bench_print_calls(times, calls, wall_s, sum);
     free(times);
 }
 
