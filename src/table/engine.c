@@ -75,6 +75,7 @@ table_engine_open(struct table_engine **ret)
         return DOR_E_NO_MEMORY;
     }
     engine->class = class;
+    engine->garbage_bytes = TABLE_ENGINE_GARBAGE_BYTES;
     engine->library = library;
     *ret = engine;
     return 0;
@@ -86,7 +87,7 @@ table_engine_start(struct table_engine *engine, const struct table_engine_host *
     if (engine->state != NULL)
         return 0;
     char error[TABLE_ENGINE_ERROR_BYTES] = "";
-    int rc = engine->class->start(host, &engine->state, error);
+    int rc = engine->class->start(host, engine->garbage_bytes, &engine->state, error);
     return rc == 0 ? 0 : dor_fail(rc, "the engine does not start: %s", error);
 }
 

@@ -25,6 +25,7 @@
 enum {
     TABLE_ENGINE_VERSION = 1, /* of everything below */
     TABLE_ENGINE_ERROR_BYTES = 512,
+    TABLE_ENGINE_GARBAGE_BYTES = 16 << 20,
 };
 
 /* What a function may be said to do. */
@@ -125,7 +126,9 @@ struct table_engine_source {
 struct table_engine_class {
     uint32_t version;
     const char *name;
-    int (*start)(const struct table_engine_host *host, void **ret, char *error);
+    /* GARBAGE_BYTES: about what may be allocated before garbage is looked for. */
+    int (*start)(
+        const struct table_engine_host *host, uint64_t garbage_bytes, void **ret, char *error);
     void (*destroy)(void *state);
 
     /* A context that holds nothing of others; TENANT is what the host is called with. */
@@ -150,8 +153,9 @@ struct table_engine_class {
 
 struct table_engine {
     const struct table_engine_class *class;
-    void *library; /* of dlopen() */
-    void *state;   /* NULL before the start */
+    void *library;          /* of dlopen() */
+    void *state;            /* NULL before the start */
+    uint64_t garbage_bytes; /* for the start */
 };
 
 /*

@@ -18,6 +18,7 @@
  * so the time between two questions doubles from 1 ms to STEP_MAX_NS.
  */
 #include <alloca.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +29,10 @@
 #include "table/engine_jsc.h"
 #include "table/engine_wasm.h"
 
-#define STEP_NS            1000000u
-#define STEP_MAX_NS        16000000u
-#define COLLECT_CALLS      4096             /* calls between two looks at the heap */
-#define CONTEXT_BYTES      UINT64_C(262144) /* about what one takes with a library */
-#define GARBAGE_BYTES_TEXT "33554432"
+#define STEP_NS       1000000u
+#define STEP_MAX_NS   16000000u
+#define COLLECT_CALLS 4096             /* calls between two looks at the heap */
+#define CONTEXT_BYTES UINT64_C(262144) /* about what one takes with a library */
 /* A look walks all of the heap. So many times what it took goes by before the next one. */
 #define REST_IN_CALL  4
 #define REST_AFTER_GC 1
@@ -188,18 +188,21 @@ begin(struct jsc_context *context, const struct table_engine_limits *limits)
     engine->began_ns = clock_ns(CLOCK_MONOTONIC);
 }
 
-static uint64_t
+/* Look at the heap; have garbage collected if more than BYTES are there. Whether it was. */
+static bool
 collect(struct jsc *engine, uint64_t bytes)
 {
     engine->calls_since_look = 0;
     uint64_t now_bytes = jsc_heap_bytes(engine);
-    if (now_bytes > bytes) {
+    bool wanted = now_bytes > bytes;
+    if (wanted) {
         JSSynchronousGarbageCollectForDebugging(engine->root);
         engine->left_views = false;
-        now_bytes = jsc_heap_bytes(engine);
-        engine->settled_bytes = now_bytes;
     }
-    return now_bytes;
+    engine->settled_bytes =
+        wanted ? jsc_heap_bytes(engine) : min_u64(engine->settled_bytes, now_bytes);
+    atomic_store_explicit(&engine->collected, false, memory_order_relaxed);
+    return wanted;
 }
 
 /*
@@ -229,9 +232,8 @@ end(struct jsc_context *context)
     if (!engine->was_over &&
         !(wanted && may_look(engine, collected ? REST_AFTER_GC : REST_BETWEEN)))
         return;
-    atomic_store_explicit(&engine->collected, false, memory_order_relaxed);
-    uint64_t bytes = engine->settled_bytes + engine->limits.heap_bytes / 2;
-    if (collect(engine, engine->was_over ? 0 : bytes) == engine->settled_bytes)
+    uint64_t bytes = engine->settled_bytes + engine->limits.heap_bytes;
+    if (collect(engine, engine->was_over ? 0 : bytes))
         bound_kept(context);
 }
 
@@ -687,7 +689,9 @@ jsc_enter(void *state, void (*fn)(void *context), void *context)
 static uint64_t
 jsc_collect(void *state, uint64_t bytes)
 {
-    return collect(state, bytes);
+    struct jsc *engine = state;
+    (void)collect(engine, bytes);
+    return engine->settled_bytes;
 }
 
 static void
@@ -710,12 +714,14 @@ jsc_destroy(void *state)
  * The engine lets garbage grow as large as its heap is, and takes views of arenas for heap. With a
  * bound of its own it collects after so much was allocated, whatever there is. And a memory of
  * WebAssembly has guard pages, by which a store into the table is an error, or the process ends. It
- * reads its options from the environment when the first group is made.
+ * reads its options from the environment at the first call of any kind.
  */
 static void
-set_options(void)
+set_options(uint64_t garbage_bytes)
 {
-    (void)setenv("JSC_gcMaxHeapSize", GARBAGE_BYTES_TEXT, 0);
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, garbage_bytes);
+    (void)setenv("JSC_gcMaxHeapSize", text, 0);
     (void)setenv("JSC_crashIfWasmCantFastMemory", "1", 0);
 }
 
@@ -740,7 +746,7 @@ has_all_calls(void)
 }
 
 static int
-jsc_start(const struct table_engine_host *host, void **ret, char *error)
+jsc_start(const struct table_engine_host *host, uint64_t garbage_bytes, void **ret, char *error)
 {
     if (!has_all_calls())
         return jsc_fail(error, DOR_E_UNSUPPORTED, "JavaScriptCore without limits for scripts");
@@ -750,9 +756,9 @@ jsc_start(const struct table_engine_host *host, void **ret, char *error)
     if (engine == NULL)
         return jsc_fail(error, DOR_E_NO_MEMORY, "no memory for the engine");
     engine->host = host;
+    set_options(garbage_bytes);
     engine->heap_size = JSStringCreateWithUTF8CString("heapSize");
     engine->no_eval = JSStringCreateWithUTF8CString("code from text is not allowed");
-    set_options();
     engine->group = JSContextGroupCreate();
     engine->script = JSScriptCreateReferencingImmortalASCIIText(
         engine->group, NULL, 1, jsc_kv_source, jsc_kv_source_bytes, NULL, NULL);

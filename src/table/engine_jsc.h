@@ -48,8 +48,9 @@ struct jsc {
     struct jsc_context *current; /* whose call or load runs */
     struct table_engine_limits limits;
     uint64_t began_ns, cpu_ns, step_ns;
-    uint64_t view_bytes;         /* of all contexts; the engine counts them as heap */
-    uint64_t settled_bytes;      /* heap after the last collection, and contexts since */
+    uint64_t view_bytes; /* of all contexts; the engine counts them as heap */
+    uint64_t
+        settled_bytes; /* what there is between calls: the last look's, and contexts since */
     uint64_t looked_ns, look_ns; /* when the heap was last looked at, and what that took */
     uint32_t context_count, calls_since_look;
     enum stop stop;

@@ -36,6 +36,7 @@ enum {
     HAND_BACK_WAIT_MS = 1000,
     LEAVE_MS = 1000, /* for replies to go out to those who leave */
     STACK_BYTES = 8 << 20,
+    SHARED_GARBAGE_BYTES = 96 << 20,
     NS_PER_MS = 1000000,
 };
 
@@ -488,6 +489,9 @@ begin(struct life *life, int status_fd)
 int
 table_worker_main(int control, int status_fd, unsigned rows, struct table_engine *engine)
 {
+    /* Contexts of many tenants come and go: to collect them takes long, and is done seldom. */
+    if (engine != NULL && rows > 1)
+        engine->garbage_bytes = SHARED_GARBAGE_BYTES;
     struct life life = {.control = control, .timer_fd = -1, .rows = rows, .engine = engine};
     int rc = begin(&life, status_fd);
     close(status_fd);
