@@ -6,7 +6,8 @@ handler on the same core or on the other one; a working set of at most 25 MiB is
 the page cache, within 1.5 times of copying the same bytes in from plain memory.
 
 uffd.c is the sandbox and the plain process, which copies with one thread; ours decodes with two and copies with a third,
-so its processor time is told as well. Faults are single pages at random, without windows around them.
+so its processor time is told as well. At the end the same with working sets stored uncompressed (cluster_codec=none),
+and what the store takes with either. Faults are single pages at random, without windows around them.
 """
 import contextlib
 import os
@@ -121,10 +122,20 @@ def main():
         for function in functions:
             bench.measure("working_set", "learn", ours.folder, f"{function}-b", SET_PAGES, 1)
         ours.call("gc", "--cluster")
+        stored = [common.folder_bytes(ours.folder)]
         for function in functions:
             push(bench, ours, f"{function}-b", rounds, "wait", "pushed", ("<=", 1.5))
             push(bench, ours, f"{function}-b", rounds, "touch", "touched in order meanwhile", None)
         faults(bench, ours, f"{functions[0]}-b", rounds)
+        for function in functions:
+            ours.call("working-set", "forget", f"{function}-b")
+            bench.measure("working_set", "learn", ours.folder, f"{function}-b", SET_PAGES, 1)
+        ours.call("gc", "--cluster", "--option", "cluster_codec=none")
+        stored.append(common.folder_bytes(ours.folder))
+        for function in functions:
+            push(bench, ours, f"{function}-b", rounds, "wait", "stored uncompressed, pushed", ("<=", 1.5))
+        bench.table(["working sets stored", "the whole store takes"],
+                    [[how, common.decimal(size)] for how, size in zip(("by LZ4", "uncompressed"), stored)])
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ struct sweep {
     unsigned stream;
     struct store_page_at at;
     const struct store_group *decoded; /* group in plain, NULL when none */
-    uint8_t *plain;
+    const uint8_t *plain;
     /* where to decode to: an arena, of which used_bytes hold pages, or else the source's plain */
     const struct store_fetch_arena *arena;
     size_t used_bytes;
@@ -159,6 +159,15 @@ sweep_stays(struct sweep *sweep, unsigned stream, uint64_t serial)
     return true;
 }
 
+/* Whether the group can be used as it was read, until the next one is. An arena's must stay. */
+static bool
+is_plain(const struct sweep *sweep)
+{
+    const struct store_group *group = sweep->at.group;
+    return sweep->arena == NULL && group->codec == CHUNK_NONE &&
+           group->stored_bytes == group->plain_bytes;
+}
+
 /* Make sweep->at the page SERIAL of STREAM with its group decoded. */
 static int
 sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
@@ -177,11 +186,15 @@ sweep_to(struct sweep *sweep, unsigned stream, uint64_t serial)
             (unsigned long long)sweep->at.group->offset,
             sweep->failure == DOR_E_CORRUPT ? "is damaged" : "cannot be read");
     const uint8_t *stored = NULL;
-    sweep->plain = take_room(sweep, sweep->at.group->plain_bytes, sweep->source->plain);
+    uint8_t *room = take_room(sweep, sweep->at.group->plain_bytes, sweep->source->plain);
     err = sweep_bytes(sweep, &stored);
-    if (err == 0)
+    if (err == 0 && is_plain(sweep)) {
+        sweep->plain = stored;
+    } else if (err == 0) {
         err = store_group_decode(
-            sweep->source->coder, sweep->at.segment, sweep->at.group, stored, sweep->plain);
+            sweep->source->coder, sweep->at.segment, sweep->at.group, stored, room);
+        sweep->plain = room;
+    }
     if (err == 0) {
         sweep->decoded = sweep->at.group;
         return 0;
