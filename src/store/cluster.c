@@ -12,7 +12,8 @@
  *   3. snapshots with pages that moved get a new file, one by one.
  *
  * Killed in between, what nobody names is garbage for the next gc. Old copies become garbage as
- * recipes let go of them.
+ * recipes let go of them. The next run finds that what a snapshot still has in an old place is
+ * already in a new one, by its bytes, and does not store it a third time.
  *
  * Hot is what the working set of any snapshot of the domain needs, bases included, in the order in
  * which the snapshots were woken last, then of need. A hot page stays when its group is good
@@ -58,6 +59,12 @@ struct taken {
     const struct chunk_slides *slides;
 };
 
+/* A hot plain page that stays where it is. */
+struct settled {
+    uint64_t key; /* region type, then digest of the page */
+    uint64_t place;
+};
+
 struct clusterer {
     struct dor_store *store;
     const struct dor_gc *gc;
@@ -65,6 +72,8 @@ struct clusterer {
     struct store_usage hot;
     struct hot_page *pages; /* in the order of need; by place once they are moved */
     size_t count, cap;
+    struct settled *settled; /* by key */
+    size_t settled_count;
     struct store_writer *writer;
     uint64_t moved;
     bool stopped;
@@ -185,11 +194,28 @@ is_good(const struct clusterer *work, unsigned stream, const struct store_page_a
     return hot * 100 >= HOT_PERCENT * group->page_count;
 }
 
+static uint64_t
+settled_key(uint64_t place, uint32_t digest)
+{
+    return (uint64_t)store_place_type(place) << 32 | digest;
+}
+
+static int
+by_key(const void *left, const void *right)
+{
+    uint64_t l = ((const struct settled *)left)->key;
+    uint64_t r = ((const struct settled *)right)->key;
+    return (l > r) - (l < r);
+}
+
 /* Leave only the pages that are to move. */
 static int
 choose_moves(struct clusterer *work)
 {
     size_t kept = 0;
+    work->settled = base_array(work->count + 1, sizeof *work->settled);
+    if (work->settled == NULL)
+        return DOR_E_NO_MEMORY;
     for (size_t i = 0; i < work->count; i++) {
         uint64_t place = work->pages[i].place;
         unsigned stream = store_place_stream(place);
@@ -200,7 +226,11 @@ choose_moves(struct clusterer *work)
             return err;
         if (err == 0 && !is_good(work, stream, &at))
             work->pages[kept++] = work->pages[i];
+        else if (err == 0 && store_place_kind(place) != DOR_PAGE_PATCHED)
+            work->settled[work->settled_count++] =
+                (struct settled){settled_key(place, at.segment->table->digests[at.row]), place};
     }
+    qsort(work->settled, work->settled_count, sizeof *work->settled, by_key);
     work->count = kept * 100 >= MOVE_PERCENT * work->count ? kept : 0;
     return 0;
 }
@@ -303,13 +333,58 @@ read_patches(struct clusterer *work)
 
 /* ------------------------------------------------------------------ writing */
 
+/* Whether the plain page at PLACE has BYTES; what cannot be read has not. */
+static int
+has_bytes(struct clusterer *work, uint64_t place, const uint8_t *bytes, bool *ret)
+{
+    struct dor_store *store = work->store;
+    struct store_page_at at;
+    int err = store_locate(
+        store, work->domain, store_place_stream(place), store_place_serial(place), &at);
+    if (err == 0)
+        err =
+            store_segment_read_group(store, at.segment, at.group, store->stored, store->plain);
+    if (err == 0)
+        err = store_group_verify(at.segment, at.group, store->stored);
+    *ret =
+        err == 0 &&
+        memcmp(store->plain + at.segment->table->offsets[at.row], bytes, DOR_PAGE_BYTES) == 0;
+    return err == DOR_E_CORRUPT ? 0 : err;
+}
+
+/*
+ * Where the plain page of BYTES, so far at PLACE, is settled already: an earlier run that was
+ * stopped has moved it for other snapshots. *RET is 0 when it is not.
+ */
+static int
+find_settled(
+    struct clusterer *work, uint64_t place, uint32_t digest, const uint8_t *bytes,
+    uint64_t *ret)
+{
+    struct settled wanted = {.key = settled_key(place, digest)};
+    const struct settled *end = work->settled + work->settled_count;
+    const struct settled *at =
+        work->settled_count == 0
+            ? NULL
+            : bsearch(&wanted, work->settled, work->settled_count, sizeof wanted, by_key);
+    bool found = false;
+    int err = 0;
+    *ret = 0;
+    while (at != NULL && at > work->settled && at[-1].key == wanted.key)
+        at--;
+    for (; at != NULL && at < end && at->key == wanted.key && !found && err == 0; at++) {
+        err = has_bytes(work, at->place, bytes, &found);
+        *ret = found ? at->place : 0;
+    }
+    return err;
+}
+
 static int
 write_page(struct clusterer *work, struct store_page_row *row, unsigned stream, size_t at)
 {
     const struct store_options *options = &work->store->options;
     const uint8_t *bytes = work->bytes + at * DOR_PAGE_BYTES;
     uint32_t fingerprints[CHUNK_FINGERPRINTS_MAX];
-    row->digest = chunk_page_digest(chunk_digest(bytes, DOR_PAGE_BYTES));
     row->chunk_pages = 1;
     row->fingerprints = fingerprints;
     if (options->similarity)
@@ -326,15 +401,24 @@ write_taken(struct clusterer *work, size_t at, const struct hot_page *bases, siz
     struct hot_page *page = &work->pages[taken->index];
     unsigned stream = store_place_stream(page->place);
     int err = 0;
+    uint32_t digest = taken->digest;
     if (taken->size_bytes == 0)
         return 0;
+    if (store_place_kind(page->place) != DOR_PAGE_PATCHED) {
+        const uint8_t *bytes = work->bytes + at * DOR_PAGE_BYTES;
+        digest = chunk_page_digest(chunk_digest(bytes, DOR_PAGE_BYTES));
+        err = find_settled(work, page->place, digest, bytes, &page->moved_to);
+    }
+    if (err != 0 || page->moved_to != 0)
+        return err;
     /* A segment of its own: what was read from the old ones points into their tables. */
     if (!work->begun[stream])
         err = store_writer_next_segment(work->writer, stream);
     if (err != 0)
         return err;
     work->begun[stream] = true;
-    struct store_page_row row = {.serial = store_writer_serial(work->writer, stream)};
+    struct store_page_row row = {
+        .serial = store_writer_serial(work->writer, stream), .digest = digest};
     page->moved_to = store_stream_place(stream, row.serial);
     work->moved++;
     if (store_place_kind(page->place) != DOR_PAGE_PATCHED)
@@ -344,7 +428,6 @@ write_taken(struct clusterer *work, size_t at, const struct hot_page *bases, siz
         base_count == 0 ? NULL : bsearch(&key, bases, base_count, sizeof key, by_place);
     row.base =
         store_place_serial(base == NULL || base->moved_to == 0 ? page->base : base->moved_to);
-    row.digest = taken->digest;
     return store_writer_add(
         work->writer, stream, &row, work->bytes + at * DOR_PAGE_BYTES, taken->size_bytes,
         taken->slides);
@@ -539,6 +622,7 @@ store_cluster(
     store_writer_free(work.writer);
     store_usage_fini(&work.hot);
     base_free(work.pages);
+    base_free(work.settled);
     base_free(work.batch);
     base_free(work.bytes);
     return err;
