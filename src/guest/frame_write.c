@@ -287,8 +287,8 @@ copy_pages(
     uint64_t end = offset + (to - from) * DOR_PAGE_BYTES;
     uint64_t distance = again->offset + (from - again->first_page) * DOR_PAGE_BYTES - offset;
     while (offset < end) {
-        uint64_t data;
-        uint64_t data_end;
+        uint64_t data = end;
+        uint64_t data_end = end;
         int fd = -1;
         int rc = open_file(writer, place->file, 0, 0, &fd);
         if (rc == 0)

@@ -355,6 +355,11 @@ copy_text(struct span text)
     return copy;
 }
 
+/* gcc's analyzer loses sight of what is stored in the reader's module. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
 static void
 publish(struct reader *reader, struct span name, struct span description, uint32_t flags)
 {
@@ -374,6 +379,9 @@ publish(struct reader *reader, struct span name, struct span description, uint32
     }
     module->functions[module->function_count++] = function;
 }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 static uint32_t
 flags_of(struct reader *reader, struct span list)

@@ -166,10 +166,10 @@ static void
 try_failures(enum base_fault_kind kind, int want, const char *name)
 {
     unsigned wrong = 0;
-    uint64_t nth = 1;
+    uint64_t nth = tap_first();
     while (try_failure(kind, nth, want, &wrong))
-        nth++;
-    is_int(wrong, 0, "%s at each of %d calls", name, (int)nth - 1);
+        nth += tap_every();
+    is_int(wrong, 0, "%s at one in %u of %d calls", name, tap_every(), (int)nth - 1);
     ok(nth > 1, "there were some");
 }
 
@@ -205,10 +205,10 @@ static void
 try_kills(enum base_fault_kind kind, const char *name)
 {
     unsigned wrong = 0;
-    uint64_t nth = 1;
+    uint64_t nth = tap_first();
     while (try_kill(kind, nth, &wrong))
-        nth++;
-    is_int(wrong, 0, "%s at each of %d writes", name, (int)nth - 1);
+        nth += tap_every();
+    is_int(wrong, 0, "%s at one in %u of %d writes", name, tap_every(), (int)nth - 1);
     ok(nth > 3, "there were some");
 }
 

@@ -195,6 +195,9 @@ look_again(const uint8_t *arena, uint32_t at)
 int
 main(void)
 {
+#if defined(__SANITIZE_THREAD__)
+    skip_all("there is one thread, and the sanitizer's steps are many");
+#endif
     /* On one processor a step is a switch and no more. */
     cpu_set_t one;
     CPU_ZERO(&one);
