@@ -3,6 +3,7 @@
  * cmd_key.c - commands on keys and on all of them, with the answers of Redis 7.0.
  */
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -403,21 +404,22 @@ table_cmd_keys(struct table_call *call)
     return 0;
 }
 
-/* A cursor is a decimal as strtoul() reads one, with nothing around it. */
+enum { CURSOR_BYTES_MAX = 63 };
+
+/* A cursor is what strtoul() reads as a decimal, a sign or nothing too, with no space before it. */
 static bool
 parse_cursor(const struct table_arg *arg, uint64_t *ret)
 {
-    uint64_t cursor = 0;
-    if (arg->length == 0 || arg->length > 20)
+    char text[CURSOR_BYTES_MAX + 1] = "";
+    if (arg->length > CURSOR_BYTES_MAX)
         return false;
-    for (uint32_t i = 0; i < arg->length; i++) {
-        unsigned digit = arg->bytes[i] - (unsigned)'0';
-        if (digit > 9 || __builtin_mul_overflow(cursor, 10u, &cursor) ||
-            __builtin_add_overflow(cursor, digit, &cursor))
-            return false;
-    }
-    *ret = cursor;
-    return true;
+    memcpy(text, arg->bytes, arg->length);
+    if (isspace((unsigned char)text[0]))
+        return false;
+    char *end;
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0';
 }
 
 int

@@ -193,7 +193,7 @@ table_cmd_command_info(struct table_call *call)
         if (command != NULL)
             reply_command(call->reply, command);
         else
-            table_reply_null_array(call->reply);
+            table_reply_null(call->reply);
     }
     return 0;
 }
@@ -245,7 +245,7 @@ table_cmd_command_list(struct table_call *call)
 {
     if (call->arg_count != 2)
         return table_call_syntax_error(call);
-    table_reply_set(call->reply, top_level_count());
+    table_reply_array(call->reply, top_level_count());
     for (uint32_t i = 0; i < table_command_count; i++)
         if (!is_subcommand(&table_commands[i]))
             table_reply_text(call->reply, table_commands[i].name);
