@@ -3,15 +3,15 @@
  * khop.c - a graph in a server of keys, and a client that walks it.
  *
  *   khop fill PORT NODES DEGREE SEED
- *   khop gets|mget|strlen|call PORT NODES DEPTH CALLS SEED
+ *   khop gets|mget|strlen|call|one PORT NODES DEPTH CALLS SEED
  *
  * The key of a node is its number in decimal, the value its friends as numbers of 32 bits, little
  * endian; a node has DEGREE / 2 to DEGREE * 3 / 2 friends at random. A walk sums the lengths of the
  * lists within DEPTH hops of a random node, met again or not (count_friend_list of Shredder, SoCC
  * 2019). `gets` asks for one list after the other; `mget` for all of one hop at once, in MGETs of
  * 100 keys that are written without waiting; `strlen` is the same but asks only for the lengths of
- * the last hop; `call` has the server's function khop do it. The client is hiredis. Prints one JSON
- * object; the same seed must give the same sum.
+ * the last hop; `call` has the server's function khop do it, `one` the function one. The client is
+ * hiredis. Prints one JSON object; the same seed must give the same sum.
  */
 #include "base/clock.h"
 #include "base/random.h"
@@ -26,7 +26,7 @@
 
 enum { KEYS_AT_ONCE = 100, FILLS_AT_ONCE = 256, NUMBER_BYTES = 16 };
 
-enum how { GETS, MGET, STRLEN, CALL };
+enum how { GETS, MGET, STRLEN, CALL, ONE };
 
 struct ids {
     uint32_t *ids;
@@ -155,9 +155,9 @@ walk_here(enum how how, uint32_t root, uint64_t depth)
 }
 
 static uint64_t
-walk_there(uint32_t root, uint64_t depth)
+walk_there(const char *function, uint32_t root, uint64_t depth)
 {
-    redisAppendCommand(server, "FCALL khop 0 %u %u", root, (unsigned)depth);
+    redisAppendCommand(server, "FCALL %s 0 %u %u", function, root, (unsigned)depth);
     redisReply *reply = next_reply(REDIS_REPLY_INTEGER);
     uint64_t sum = (uint64_t)reply->integer;
     freeReplyObject(reply);
@@ -178,7 +178,9 @@ walk(enum how how, char **words)
     for (uint64_t i = 0; i < calls; i++) {
         uint32_t root = (uint32_t)base_random_below(&dice, nodes);
         uint64_t call_ns = base_clock_monotonic_ns();
-        sum += how == CALL ? walk_there(root, depth) : walk_here(how, root, depth);
+        sum += how == CALL  ? walk_there("khop", root, depth)
+               : how == ONE ? walk_there("one", root, depth)
+                            : walk_here(how, root, depth);
         times[i] = base_clock_monotonic_ns() - call_ns;
     }
     double wall_s = (double)(base_clock_monotonic_ns() - begin_ns) / 1e9;
@@ -216,10 +218,10 @@ fill(char **words)
 int
 main(int count, char **words)
 {
-    static const char *const hows[] = {"gets", "mget", "strlen", "call"};
+    static const char *const hows[] = {"gets", "mget", "strlen", "call", "one"};
     if (count < 6)
         bench_die("usage: khop fill PORT NODES DEGREE SEED\n"
-                  "       khop gets|mget|strlen|call PORT NODES DEPTH CALLS SEED");
+                  "       khop gets|mget|strlen|call|one PORT NODES DEPTH CALLS SEED");
     server = redisConnect("127.0.0.1", (int)bench_number(words[2]));
     if (!server || server->err)
         bench_die("port %s: %s", words[2], server ? server->errstr : "no memory");

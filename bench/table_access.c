@@ -8,8 +8,9 @@
  *
  * Workloads: `khop` walks 3 hops from a node and reads the lengths of the last lists, `sum` reads
  * all numbers of them too, `text` looks up keys that are no numbers and reads one of the value.
- * Ways: `runtime` is the engine's plugin with the library that tenants have; `fresh` a native call
- * that returns a new array, `scratch` one that copies into an array of the caller's; `c` is
+ * Ways: `runtime` is the engine's plugin with the library that tenants have, one kv.open() after
+ * the other; `many` the same with kv.follow() and kv.openAll(); `fresh` a native call that returns
+ * a new array, `scratch` one that copies into an array of the caller's; `c` is
  * table_find(). All take turns in one thread, and their results must be equal. Prints one JSON
  * object: lookups by a second of the thread's processor time, a number for each round.
  */
@@ -32,7 +33,8 @@
 enum {
     DEGREE = 50,
     DEPTH = 3,
-    ROOTS = 40,       /* walks of a call */
+    ROOTS = 4,        /* walks of a call, which takes about a millisecond */
+    TEXT_KEYS = 2000, /* of a call */
     TEXT_STEP = 7919, /* between one node and the next, so that no cache line is met twice */
     NAME_BYTES = 16,
     ROUND_MS = 300,
@@ -40,23 +42,30 @@ enum {
 };
 
 enum workload { KHOP, SUM, TEXT, WORKLOADS };
-enum way { RUNTIME, FRESH, SCRATCH, IN_C, WAYS };
+enum way { RUNTIME, MANY, FRESH, SCRATCH, IN_C, WAYS };
 
 static const char *const workload_names[] = {"khop", "sum", "text"};
-static const char *const way_names[] = {"runtime", "fresh", "scratch", "c"};
+static const char *const way_names[] = {"runtime", "many", "fresh", "scratch", "c"};
 
 static struct table *table;
 static uint32_t seed; /* of the table's hashes */
 static uint64_t nodes;
 static char (*names)[NAME_BYTES];
 
-/* What both kinds of JavaScript share; N is the number of nodes. */
+/*
+ * What both kinds of JavaScript share; N is the number of nodes. Names are made when they are
+ * needed: the engine's heap is small before.
+ */
 static const char common_js[] =
     "const names = [];\n"
-    "for (let i = 0; i < N; i++) names.push('user:' + String(i).padStart(8, '0'));\n"
+    "function firstName(turn) {\n"
+    "  for (let i = names.length; i < N; i++)\n"
+    "    names.push('user:' + String(i).padStart(8, '0'));\n"
+    "  return (turn / 4 * 2000) % N * 7919 % N;\n"
+    "}\n"
     "function roots(walk, turn) {\n"
     "  let sum = 0;\n"
-    "  for (let i = 0; i < 40; i++)\n"
+    "  for (let i = 0; i < 4; i++)\n"
     "    sum = (sum + walk((Math.imul(turn + i, 7919) >>> 0) % N, 3)) | 0;\n"
     "  return sum;\n"
     "}\n";
@@ -78,15 +87,59 @@ static const char runtime_js[] =
     "  return sum;\n"
     "}\n"
     "function text(turn) {\n"
-    "  let sum = 0, at = (turn >>> 0) % N;\n"
-    "  for (let i = 0; i < N; i++) {\n"
+    "  let sum = 0, at = firstName(turn);\n"
+    "  for (let i = 0; i < 2000; i++) {\n"
     "    sum = (sum + kv.u32(kv.open(names[at]), 0)) | 0;\n"
     "    at += 7919;\n"
     "    if (at >= N) at %= N;\n"
     "  }\n"
     "  return sum;\n"
     "}\n"
+    "const hops = [0, 1, 2, 3].map(() => new Int32Array(128));\n"
+    "function khopMany(list, depth) {\n"
+    "  const count = kv.len(list) >>> 2, found = hops[depth];\n"
+    "  let sum = count;\n"
+    "  if (depth === 1) return count;\n"
+    "  kv.follow(list, 0, count, found, depth === 2 ? 0 : 300);\n"
+    "  for (let i = 0; i < count; i++) sum = (sum + khopMany(found[i], depth - 1)) | 0;\n"
+    "  return sum;\n"
+    "}\n"
+    "function sumOf(list) {\n"
+    "  const count = kv.len(list) >>> 2;\n"
+    "  let sum = count;\n"
+    "  for (let i = 0; i < count; i++) sum = (sum + kv.u32(list, i)) | 0;\n"
+    "  return sum;\n"
+    "}\n"
+    "function totalMany(list, depth) {\n"
+    "  const count = kv.len(list) >>> 2, found = hops[depth];\n"
+    "  let sum = count;\n"
+    "  kv.follow(list, 0, count, found, 300);\n"
+    "  if (depth === 2) for (let i = 0; i < count; i++) sum = (sum + sumOf(found[i])) | 0;\n"
+    "  else for (let i = 0; i < count; i++) sum = (sum + totalMany(found[i], depth - 1)) | 0;\n"
+    "  return sum;\n"
+    "}\n"
+    "const some = new Array(50);\n"
+    "function textMany(turn) {\n"
+    "  let sum = 0, at = firstName(turn);\n"
+    "  for (let i = 0; i < 2000; i += 50) {\n"
+    "    for (let k = 0; k < 50; k++) {\n"
+    "      some[k] = names[at];\n"
+    "      at += 7919;\n"
+    "      if (at >= N) at %= N;\n"
+    "    }\n"
+    "    kv.openAll(some, hops[0], 4);\n"
+    "    for (let k = 0; k < 50; k++) sum = (sum + kv.u32(hops[0][k], 0)) | 0;\n"
+    "  }\n"
+    "  return sum;\n"
+    "}\n"
+    "const khopFrom = (node, depth) => khopMany(kv.open(node), depth);\n"
+    "const totalFrom = (node, depth) => totalMany(kv.open(node), depth);\n"
     "const register = redis.registerFunction;\n"
+    "register('khop_many', (keys, args) => roots(khopFrom, +args[0]), {flags: "
+    "['no-writes']});\n"
+    "register('sum_many', (keys, args) => roots(totalFrom, +args[0]), {flags: "
+    "['no-writes']});\n"
+    "register('text_many', (keys, args) => textMany(+args[0]), {flags: ['no-writes']});\n"
     "register('khop', (keys, args) => roots(khop, +args[0]), {flags: ['no-writes']});\n"
     "register('sum', (keys, args) => roots(total, +args[0]), {flags: ['no-writes']});\n"
     "register('text', (keys, args) => text(+args[0]), {flags: ['no-writes']});\n";
@@ -112,8 +165,8 @@ static const char native_js[] =
     "  return sum;\n"
     "}\n"
     "function text(turn) {\n"
-    "  let sum = 0, at = (turn >>> 0) % N;\n"
-    "  for (let i = 0; i < N; i++) {\n"
+    "  let sum = 0, at = firstName(turn);\n"
+    "  for (let i = 0; i < 2000; i++) {\n"
     "    sum = (sum + take(names[at])[0]) | 0;\n"
     "    at += 7919;\n"
     "    if (at >= N) at %= N;\n"
@@ -192,8 +245,8 @@ run_in_c(enum workload workload, uint32_t turn)
             sum += walk((turn + i) * TEXT_STEP % (uint32_t)nodes, DEPTH, workload == SUM);
         return sum;
     }
-    uint64_t at = turn % nodes;
-    for (uint64_t i = 0; i < nodes; i++, at = (at + TEXT_STEP) % nodes) {
+    uint64_t at = turn / ROOTS * TEXT_KEYS % nodes * TEXT_STEP % nodes;
+    for (uint64_t i = 0; i < TEXT_KEYS; i++, at = (at + TEXT_STEP) % nodes) {
         struct table_value value;
         find(names[at], strlen(names[at]), &value);
         sum += number_at(&value, 0);
@@ -325,7 +378,7 @@ native_run(const struct native *native, enum workload workload, uint32_t turn)
 
 static struct table_engine *engine;
 static void *engine_tenant;
-static uint32_t function_numbers[WORKLOADS];
+static uint32_t function_numbers[2][WORKLOADS]; /* one by one, and many at once */
 static int arena_fd;
 
 static int
@@ -366,10 +419,11 @@ note_function(
     uint32_t flags, uint32_t number)
 {
     (void)tenant, (void)description, (void)flags;
-    for (size_t i = 0; i < WORKLOADS; i++)
-        if (strlen(workload_names[i]) == name.length &&
-            !memcmp(workload_names[i], name.bytes, name.length))
-            function_numbers[i] = number;
+    for (size_t i = 0; i < WORKLOADS; i++) {
+        size_t length = strlen(workload_names[i]);
+        if (name.length >= length && !memcmp(workload_names[i], name.bytes, length))
+            function_numbers[name.length > length][i] = number;
+    }
     return 0;
 }
 
@@ -429,13 +483,13 @@ engine_open(const char *code)
 }
 
 static uint32_t
-engine_run(enum workload workload, uint32_t turn)
+engine_run(bool many, enum workload workload, uint32_t turn)
 {
     char text[16], error[TABLE_ENGINE_ERROR_BYTES];
     int length = snprintf(text, sizeof text, "%" PRIu32, turn);
     struct table_engine_bytes argument = {(const uint8_t *)text, (size_t)length};
     struct table_engine_call call = {
-        .function = function_numbers[workload],
+        .function = function_numbers[many][workload],
         .read_only = true,
         .args = &argument,
         .arg_count = 1,
@@ -456,8 +510,8 @@ static struct native natives[WAYS];
 static uint32_t
 run_one(enum way way, enum workload workload, uint32_t turn)
 {
-    if (way == RUNTIME)
-        return engine_run(workload, turn);
+    if (way == RUNTIME || way == MANY)
+        return engine_run(way == MANY, workload, turn);
     return way == IN_C ? run_in_c(workload, turn) : native_run(&natives[way], workload, turn);
 }
 
