@@ -48,6 +48,8 @@ struct jsc {
     struct jsc_context *current; /* whose call or load runs */
     struct table_engine_limits limits;
     uint64_t began_ns, cpu_ns, step_ns;
+    /* Processor time at sampled_ns, which is 1 ms before a call begins at most. */
+    uint64_t sampled_ns, sampled_cpu_ns;
     uint64_t view_bytes; /* of all contexts; the engine counts them as heap */
     uint64_t
         settled_bytes; /* what there is between calls: the last look's, and contexts since */

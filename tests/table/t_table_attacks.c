@@ -6,20 +6,30 @@
  */
 #include "function_calls.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "base/clock.h"
 
 enum { ATTACKER = 1, TABLE_BYTES = 64 << 20 };
 static const struct table_function_limits hasty = {
     .call_ms = 100, .heap_bytes = 32 << 20, .reply_bytes = 1 << 20};
-/* For what is not about time: this machine may be busy, and the limit is by the wall. */
+/* For what is not about time. */
 static const struct table_function_limits patient = {
     .call_ms = 20000, .heap_bytes = 32 << 20, .reply_bytes = 1 << 20};
 
 static void
+limit(uint64_t tenant_id, const struct table_function_limits *limits)
+{
+    if (table_worker_set_limits(worker, tenant_id, TABLE_BYTES, TABLE_NO_EVICTION, limits) != 0)
+        bail("%s", dor_err_message());
+}
+
+static void
 limit_attacker(const struct table_function_limits *limits)
 {
-    if (table_worker_set_limits(worker, ATTACKER, TABLE_BYTES, TABLE_NO_EVICTION, limits) != 0)
-        bail("%s", dor_err_message());
+    limit(ATTACKER, limits);
 }
 
 static bool
@@ -319,6 +329,33 @@ in_engine(void *context)
     ok(worker->must_leave, "inside: the engine must be left");
 }
 
+/* A process that is kept from its processor again and again, as on a machine that is too busy. */
+static void
+test_starved(void)
+{
+    limit(2, &hasty);
+    define(2, "let s=0;for(let i=0;i<1e6;i++)s+=kv.len(i&1023)&1;return s>=0");
+    pid_t self = getpid(), child = fork();
+    if (child < 0)
+        bail("no child");
+    if (child == 0) {
+        for (unsigned i = 0; i < 8; i++) {
+            kill(self, SIGSTOP);
+            usleep(250000);
+            kill(self, SIGCONT);
+            usleep(15000);
+        }
+        _exit(0);
+    }
+    unsigned calls = 0, stopped = 0;
+    while (waitpid(child, NULL, WNOHANG) == 0) {
+        calls++;
+        stopped += strcmp(ask_of(2, "FCALL", "f", "0", (char *)NULL), ":1|") != 0;
+    }
+    is_int(stopped, 0, "none of %u calls is stopped for time in which it did not run", calls);
+    limit(2, &patient);
+}
+
 int
 main(void)
 {
@@ -334,6 +371,7 @@ main(void)
     test_globals();
     test_leaks();
     test_tenants();
+    test_starved();
     limit_attacker(&hasty);
     define(ATTACKER, "for(;;);");
     define(
