@@ -57,14 +57,19 @@ limits_of(const struct table_functions *functions)
 
 /* ---- what the engine asks ---- */
 
-/* The group of this call's changes, at its first one. */
+/* Room in the log for a change of BYTES, and the group of this call's changes, at its first one. */
 static int
-begin_changes(struct table_functions *functions)
+begin_change(struct table_functions *functions, uint64_t bytes)
 {
+    struct table_log *log = functions->tenant->log;
+    if (log != NULL && table_log_room(log, bytes) != 0) {
+        /* Not the tenant's memory, for which the code stands here. */
+        int rc = dor_fail_wrap("MISCONF Errors writing to the AOF file");
+        return rc == DOR_E_NO_SPACE ? DOR_E_IO : rc;
+    }
     if (functions->changing)
         return 0;
-    int rc =
-        table_group_begin(functions->tenant->table, functions->tenant->log, &functions->group);
+    int rc = table_group_begin(functions->tenant->table, log, &functions->group);
     if (rc == 0)
         functions->changing = true;
     return rc;
@@ -91,7 +96,7 @@ host_put(
     struct table_key key;
     int rc = host_key(functions, key_bytes, &key);
     if (rc == 0)
-        rc = begin_changes(functions);
+        rc = begin_change(functions, (uint64_t)key.length + value.length);
     if (rc == 0)
         rc = table_set(
             table, &key, value.bytes, value.length,
@@ -108,7 +113,7 @@ host_remove(void *tenant, struct table_engine_bytes key_bytes, bool *ret_removed
     struct table_key key;
     int rc = host_key(functions, key_bytes, &key);
     if (rc == 0)
-        rc = begin_changes(functions);
+        rc = begin_change(functions, key.length);
     if (rc == 0)
         *ret_removed = table_remove(functions->tenant->table, &key);
     return rc;
@@ -132,7 +137,7 @@ host_increase(void *tenant, struct table_engine_bytes key_bytes, int64_t by, int
         return dor_fail(DOR_E_USAGE, "increment or decrement would overflow");
     char text[24];
     int n = snprintf(text, sizeof text, "%" PRId64, number);
-    rc = begin_changes(functions);
+    rc = begin_change(functions, key.length + sizeof text);
     if (rc == 0)
         rc = table_set(table, &key, text, (size_t)n, value.expiry_ms);
     if (rc == 0)

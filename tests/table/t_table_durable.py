@@ -233,6 +233,15 @@ def test_full_disk():
         is_(client.ask("GET", f"f{len(kept)}"), None, "what was refused is not there")
         ballast.unlink()
         is_(client.ask("SET", "later", "2"), "OK", "with space again writes go on")
+        source = ("#!js name=fill\nredis.registerFunction('fill', () => { kv.put('first', 'x');"
+                  " for (let i = 0; i < 100; i++) kv.put('g' + i, 'z'.repeat(50000)); });")
+        loaded = client.ask("FUNCTION", "LOAD", source)
+        if loaded == "fill":
+            said = client.ask("FCALL", "fill", "0")
+            ok("MISCONF" in said, "and a function's write", said)
+            is_((client.ask("GET", "first"), client.ask("GET", "g0")), ("1", None), "of which nothing is done")
+        else:
+            skip(loaded, "a function on a full disk")
         kill_all(front)
         front = start(str(folder))
         client = connect(front, "alice", "apple")
