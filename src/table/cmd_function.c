@@ -288,7 +288,7 @@ enum policy { POLICY_APPEND, POLICY_REPLACE, POLICY_FLUSH };
 static int
 restore_all(struct table_call *call, const uint8_t *dump, size_t length, enum policy policy)
 {
-    struct table_functions *functions;
+    struct table_functions *functions = NULL;
     size_t at = 0;
     int rc = policy == POLICY_FLUSH ? remove_all(call) : 0;
     while (rc == 0 && at < length) {

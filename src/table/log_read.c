@@ -238,7 +238,7 @@ int
 table_log_reader_next(struct table_log_reader *reader, struct table_log_frame *ret)
 {
     struct head head;
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     bool found = false;
     int rc = reader->ended
                  ? 0

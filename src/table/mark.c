@@ -40,7 +40,7 @@ head_bytes(uint64_t arena_bytes)
 int
 table_mark_begin(struct table_arena *arena, int mark_fd)
 {
-    AUTO_CLOSE int guard = mark_fd;
+    AUTO_CLOSE int fd = mark_fd;
     if (arena->mark != NULL)
         return dor_fail(DOR_E_BUSY, "a snapshot of the table is being taken");
     uint64_t arena_bytes =
@@ -50,13 +50,13 @@ table_mark_begin(struct table_arena *arena, int mark_fd)
     AUTO_FREE struct table_mark *mark = base_zalloc(sizeof *mark);
     if (mark == NULL)
         return DOR_E_NO_MEMORY;
-    int rc = base_file_truncate(mark_fd, 0, "the mark of a table");
+    int rc = base_file_truncate(fd, 0, "the mark of a table");
     if (rc == 0)
-        rc = base_file_truncate(mark_fd, size_bytes, "the mark of a table");
+        rc = base_file_truncate(fd, size_bytes, "the mark of a table");
     if (rc != 0)
         return rc;
     void *base =
-        mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mark_fd, 0);
+        mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)
         return dor_fail_errno(errno, "cannot map the mark of a table");
     *mark = (struct table_mark){
