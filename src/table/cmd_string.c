@@ -16,6 +16,7 @@
 #include "table/commands.h"
 #include "table/group.h"
 #include "table/log.h"
+#include "table/watch.h"
 
 enum { FLOAT_TEXT_BYTES = 5 * 1024 };
 
@@ -441,6 +442,9 @@ table_cmd_append(struct table_call *call)
         return 0;
     uint64_t length;
     int rc = table_append(call->table, &key, arg->bytes, arg->length, &length);
+    /* As in Redis, who watches the key learns of it also when nothing is appended. */
+    if (rc == 0 && arg->length == 0 && call->tenant->watch_count != 0)
+        table_watch_changed(call->tenant, &key);
     if (rc == 0)
         table_reply_integer(call->reply, (int64_t)length);
     return rc;

@@ -326,6 +326,9 @@ def test_descriptions(redis, ours):
     ok(len(theirs) > 40 and mine.keys() >= theirs.keys(), "COMMAND tells of all that is served", sorted(mine))
     found = [f"{name}: Redis {theirs[name]}, ours {mine[name]}" for name in theirs if theirs[name] != mine.get(name)]
     ok(not found, "COMMAND describes commands as Redis does", *found)
+    page = pathlib.Path("docs/man/dormouse-table.8").read_text().split(".Sh COMMANDS")[1].split("It differs")[0].split()
+    missing = [name for name in names if name.decode().upper() not in page]
+    ok(not missing, "the manual page names every command", *missing)
 
 
 def test_inline(redis, ours):
