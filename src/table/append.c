@@ -105,24 +105,32 @@ grow(struct table *table, const struct table_record *record, const void *bytes, 
     return true;
 }
 
-void
-table_resume_append(struct table *table)
+/* Whether the block at UNIT is an intent whose tail lies in the arena and beside the block. */
+static bool
+is_intent(const struct table *table, uint32_t unit)
 {
-    struct table_header *header = table->arena.header;
-    uint32_t unit = header->append;
     uint32_t units = table_heap_block_units(&table->arena, unit);
     const uint32_t *intent = table_arena_at(&table->arena, unit);
     struct table_record record;
-    if (units >= INTENT_WORDS / 2 && intent[1] == TABLE_KEY_JOURNAL << 16 &&
-        table_record(table, intent[2], &record) && intent[4] >= record.value_offset) {
-        uint64_t tail_end = (uint64_t)intent[4] + intent[5];
-        uint64_t end = (uint64_t)header->top * TABLE_UNIT_BYTES;
-        uint64_t room_bytes = (uint64_t)units * TABLE_UNIT_BYTES - INTENT_WORDS * 4;
-        if (intent[5] <= room_bytes &&
-            (uint64_t)record.unit * TABLE_UNIT_BYTES + tail_end <= end)
-            carry_out(table, intent);
-    }
-    table_arena_put(&table->arena, &header->append, 0);
+    if (units < INTENT_WORDS / 2 || intent[1] != TABLE_KEY_JOURNAL << 16 ||
+        !table_record(table, intent[2], &record) || intent[4] < record.value_offset)
+        return false;
+    uint64_t begin = (uint64_t)record.unit * TABLE_UNIT_BYTES + intent[4];
+    uint64_t end = begin + intent[5];
+    uint64_t block_begin = (uint64_t)unit * TABLE_UNIT_BYTES;
+    uint64_t block_end = block_begin + (uint64_t)units * TABLE_UNIT_BYTES;
+    return intent[5] <= block_end - block_begin - INTENT_WORDS * sizeof *intent &&
+           end <= (uint64_t)table->arena.header->top * TABLE_UNIT_BYTES &&
+           (end <= block_begin || begin >= block_end);
+}
+
+void
+table_resume_append(struct table *table)
+{
+    uint32_t unit = table->arena.header->append;
+    if (is_intent(table, unit))
+        carry_out(table, table_arena_at(&table->arena, unit));
+    table_arena_put(&table->arena, &table->arena.header->append, 0);
 }
 
 /* Slack for a value that is LENGTH long now. */

@@ -104,6 +104,8 @@ hostile_calls(struct table *table, uint32_t *sum)
         }
         if (i % 4 == 0)
             *sum += (uint32_t)world_set(&world, table, i, i % 8 == 0);
+        if (i % 8 == 2)
+            *sum += (uint32_t)world_append(&world, table, i);
         if (i % 4 == 1)
             *sum += table_remove(table, &key);
         if (i % 4 == 2)

@@ -79,10 +79,11 @@ test_what_is_left(void)
     change_one(&at_rest, 3, 512, ALL, "no top");
     change_one(&at_rest, 5, 0, ALL, "no mask");
     change_one(&at_rest, 16, 0, ALL, "no first segment");
-    for (uint32_t word = 40; word < 274; word += 13)
+    for (uint32_t word = 40; word < 486; word += 13)
         change_one(&at_rest, word, 0x12345, ALL, "a wrong list of free blocks");
     change_one(&at_rest, 12, 600, ALL, "a journal that is none");
     change_one(&at_rest, 13, 600, ALL, "a count without a journal");
+    change_one(&at_rest, 486, 600, ALL, "an append that is none");
     change_one(&at_rest, 14, 0, ALL, "no limit");
     uint32_t chain = long_chain();
     uint32_t next, second;
@@ -156,6 +157,38 @@ test_random_words(struct base_random *rng)
        ROUNDS);
 }
 
+/* The journal's block as that of an append under way, with words that lead anywhere. */
+static void
+test_random_appends(struct base_random *rng)
+{
+    uint32_t sum = 0, unit;
+    unsigned opened = 0;
+    memcpy(&unit, in_transaction.bytes + (size_t)12 * 4, 4);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct hostile_arena changed = in_transaction;
+        changed.bytes = malloc(changed.size_bytes);
+        if (changed.bytes == NULL)
+            bail("no memory");
+        memcpy(changed.bytes, in_transaction.bytes, changed.size_bytes);
+        hostile_put(changed.bytes, 486, unit);
+        hostile_put(
+            changed.bytes, unit * 2 + 2,
+            (uint32_t)base_random_below(rng, changed.words / 2 + round % 7));
+        for (uint32_t word = 3; word < 6; word++) {
+            uint32_t value = (uint32_t)base_random_next(rng);
+            hostile_put(changed.bytes, unit * 2 + word, value >> base_random_below(rng, 32));
+        }
+        struct table *table = hostile_open(&changed, true);
+        free(changed.bytes);
+        opened += table != NULL;
+        if (table != NULL)
+            hostile_calls(table, &sum);
+        table_close(table);
+    }
+    ok(opened > ROUNDS / 2, "%u of %u arenas with random appends opened, no call crashed",
+       opened, ROUNDS);
+}
+
 int
 main(void)
 {
@@ -164,6 +197,7 @@ main(void)
     hostile_make(&at_rest, &in_transaction);
     test_what_is_left();
     test_random_words(&rng);
+    test_random_appends(&rng);
     free(at_rest.bytes);
     free(in_transaction.bytes);
     return done_testing();
