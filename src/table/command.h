@@ -72,7 +72,8 @@ struct table_tenant {
     uint64_t commands, hits, misses, errors, connections;
     uint64_t dirty; /* changes since the start */
     bool wants_upkeep;
-    bool leaving; /* its clients go back to the front */
+    bool leaving;             /* its clients go back to the front */
+    int64_t suspect_until_ms; /* its calls are taken for long ones from their begin */
 };
 
 struct table_call {

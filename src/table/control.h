@@ -79,10 +79,11 @@ struct table_control_tenant {
     char name[TABLE_CONTROL_NAME_BYTES];
     uint8_t is_new; /* its arena is empty */
     uint8_t recover;
-    uint8_t policy; /* enum table_policy */
-    uint8_t log;    /* enum table_log_when; not off: its descriptor is there */
-    uint8_t fills;  /* the socket and the device too */
-    uint32_t slot;  /* in the status page */
+    uint8_t suspect; /* a worker was killed for a call of it, not long ago */
+    uint8_t policy;  /* enum table_policy */
+    uint8_t log;     /* enum table_log_when; not off: its descriptor is there */
+    uint8_t fills;   /* the socket and the device too */
+    uint32_t slot;   /* in the status page */
     uint32_t calls_max;
     uint64_t limit_bytes;
     uint64_t heap_bytes;

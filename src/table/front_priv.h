@@ -77,6 +77,8 @@ struct front_tenant {
     unsigned slot;
     bool sent; /* the worker's process has been told of it */
 
+    uint64_t suspect_until_ns; /* a worker was killed for a call of it */
+
     /* It was put apart: a worker of its own, whatever its isolation is. */
     bool apart;
     bool leaving; /* its shared worker has not let go of it yet */

@@ -21,9 +21,11 @@
 
 #include "base/log.h"
 #include "table/front_priv.h"
+#include "table/worker.h"
 
 #define GRACE_NS      UINT64_C(3000000000)
 #define SHARED_NS     UINT64_C(1500000000) /* of the processor, while others wait */
+#define NS_PER_MS     UINT64_C(1000000)
 #define NS_PER_S      UINT64_C(1000000000)
 #define UNREAD_NS     UINT64_C(30000000000)
 #define BASE_MEMORY   (UINT64_C(512) << 20)
@@ -176,8 +178,10 @@ look_at(struct table_front *front, struct front_worker *worker, bool memory_too)
         in_call ? front_tenant_by_id(
                       front, (uint32_t)table_status_get(&worker->status->call_tenant))
                 : NULL;
-    if (caller != NULL && caller->worker == worker)
+    if (caller != NULL && caller->worker == worker) {
+        caller->suspect_until_ns = front->now_ns + TABLE_SUSPECT_MS * NS_PER_MS;
         front_tenant_put_apart(front, caller);
+    }
     front_worker_kill(worker);
 }
 

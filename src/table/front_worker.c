@@ -312,6 +312,7 @@ send_tenant(struct front_tenant *tenant)
         return 0;
     front_tenant_message(tenant, &message);
     message.word = TABLE_WORD_TENANT;
+    message.tenant.suspect = tenant->worker->front->now_ns < tenant->suspect_until_ns;
     int fds[TABLE_CONTROL_FDS] = {tenant->arena_fd};
     size_t fd_count = 1;
     if (message.tenant.log != TABLE_LOG_OFF)

@@ -39,7 +39,6 @@ enum {
 #define CALLS_DEFAULT       1024
 #define HEAP_BYTES_DEFAULT  (UINT64_C(32) << 20)
 #define REPLY_BYTES_DEFAULT (UINT64_C(16) << 20)
-#define SUSPECT_MS          60000
 #define LOAD_MS_LEAST       500 /* loading happens once and compiles */
 
 static struct table_engine_limits
@@ -360,7 +359,7 @@ need_context(struct table_functions *functions, struct table_registry *registry)
 static void
 overran(struct table_functions *functions)
 {
-    functions->suspect_until_ms = functions->worker->now_ms + SUSPECT_MS;
+    functions->tenant->suspect_until_ms = functions->worker->now_ms + TABLE_SUSPECT_MS;
     table_worker_overran(functions->worker, functions->tenant);
 }
 
@@ -650,7 +649,7 @@ run(struct table_functions *functions, struct table_call *call,
     error[0] = '\0';
     functions->calls++;
     call->worker->function_turn = call->worker->turn;
-    if (__builtin_expect(functions->suspect_until_ms > call->worker->now_ms, 0))
+    if (__builtin_expect(call->tenant->suspect_until_ms > call->worker->now_ms, 0))
         give_way(functions);
     table_status_call_begin(call->tenant->id, engine_call.limits.call_ns);
     int rc = functions->engine->class->call(

@@ -57,9 +57,8 @@ struct table_functions {
     bool changing;            /* the running call changed something */
     struct table_group group; /* of its changes */
     bool is_long;
-    int64_t suspect_until_ms; /* calls are taken for long ones from their begin */
-    bool drop, drop_all;      /* this context, or all of the worker, when the call is over */
-    bool listed;              /* between its neighbours of the worker's list */
+    bool drop, drop_all; /* this context, or all of the worker, when the call is over */
+    bool listed;         /* between its neighbours of the worker's list */
     struct table_functions *newer, *older;
     uint64_t calls, stopped, failed;
 };

@@ -622,6 +622,7 @@ table_worker_add_tenant(struct table_worker *worker, const struct table_tenant_s
     tenant->id = setup->id;
     tenant->log = setup->log;
     tenant->function_limits = setup->functions;
+    tenant->suspect_until_ms = setup->suspect ? worker->now_ms + TABLE_SUSPECT_MS : 0;
     const struct table_options options = {
         .limit_bytes = setup->limit_bytes,
         .policy = setup->policy,

@@ -87,12 +87,15 @@ struct table_function_limits {
     uint64_t reply_bytes;
 };
 
+enum { TABLE_SUSPECT_MS = 60000 };
+
 struct table_tenant_setup {
     uint64_t id;
     const char *name;
     int memory_fd; /* taken over, also on error */
     bool create;   /* the memory is empty: make a table in it */
     bool recover;  /* a process died with it */
+    bool suspect;  /* it was killed for a call of this tenant, TABLE_SUSPECT_MS ago at most */
     uint64_t limit_bytes;
     enum table_policy policy;
     struct table_function_limits functions;

@@ -177,6 +177,7 @@ take_tenant(
         .memory_fd = base_take_fd(&fds[0]),
         .create = tenant->is_new != 0,
         .recover = tenant->recover != 0,
+        .suspect = tenant->suspect != 0,
         .limit_bytes = tenant->limit_bytes,
         .policy = (enum table_policy)tenant->policy,
         .functions = limits_of(tenant),
