@@ -4,16 +4,17 @@
  * functions do; by a native call that copies the value, as engines are usually bound to a store;
  * and in C.
  *
- *   table_access NODES ROUNDS
+ *   table_access NODES ROUNDS [MODULE]
  *
  * Workloads: `khop` walks 3 hops from a node and reads the lengths of the last lists, `sum` reads
  * all numbers of them too, `text` looks up keys that are no numbers and reads one of the value.
  * Ways: `runtime` is the engine's plugin with the library that tenants have, one kv.open() after
  * the other; `many` the same with kv.follow() and kv.openAll(); `fresh` a native call that returns
- * a new array, `scratch` one that copies into an array of the caller's; `c` is
- * table_find(). All take turns in one thread, and their results must be equal. Prints one JSON
+ * a new array, `scratch` one that copies into an array of the caller's; `wasm` is MODULE,
+ * table_access_wasm.c compiled, in the same plugin; `c` is table_find(). All take turns in one thread, and their results must be equal. Prints one JSON
  * object: lookups by a second of the thread's processor time, a number for each round.
  */
+#include "base/le.h"
 #include "base/random.h"
 #include "harness.h"
 #include "table/arena.h"
@@ -42,10 +43,10 @@ enum {
 };
 
 enum workload { KHOP, SUM, TEXT, WORKLOADS };
-enum way { RUNTIME, MANY, FRESH, SCRATCH, IN_C, WAYS };
+enum way { RUNTIME, MANY, FRESH, SCRATCH, IN_C, WASM, WAYS };
 
 static const char *const workload_names[] = {"khop", "sum", "text"};
-static const char *const way_names[] = {"runtime", "many", "fresh", "scratch", "c"};
+static const char *const way_names[] = {"runtime", "many", "fresh", "scratch", "c", "wasm"};
 
 static struct table *table;
 static uint32_t seed; /* of the table's hashes */
@@ -378,7 +379,8 @@ native_run(const struct native *native, enum workload workload, uint32_t turn)
 
 static struct table_engine *engine;
 static void *engine_tenant;
-static uint32_t function_numbers[2][WORKLOADS]; /* one by one, and many at once */
+/* One by one, many at once, and the module's. */
+static uint32_t function_numbers[3][WORKLOADS];
 static int arena_fd;
 
 static int
@@ -419,10 +421,15 @@ note_function(
     uint32_t flags, uint32_t number)
 {
     (void)tenant, (void)description, (void)flags;
+    bool is_module = name.length > 5 && !memcmp(name.bytes, "wasm_", 5);
+    if (is_module) {
+        name.bytes += 5;
+        name.length -= 5;
+    }
     for (size_t i = 0; i < WORKLOADS; i++) {
         size_t length = strlen(workload_names[i]);
         if (name.length >= length && !memcmp(workload_names[i], name.bytes, length))
-            function_numbers[name.length > length][i] = number;
+            function_numbers[is_module ? 2 : name.length > length][i] = number;
     }
     return 0;
 }
@@ -482,14 +489,34 @@ engine_open(const char *code)
         bench_die("engine: %s", error);
 }
 
+/* The file PATH as a library. */
+static void
+module_open(const char *path)
+{
+    char error[TABLE_ENGINE_ERROR_BYTES];
+    FILE *file = fopen(path, "rb");
+    static uint8_t code[1 << 16];
+    size_t length = file != NULL ? fread(code, 1, sizeof code, file) : 0;
+    if (file != NULL)
+        fclose(file);
+    struct table_engine_source source = {
+        .kind = "wasm",
+        .name = {(const uint8_t *)"module", 6},
+        .code = {code, length},
+        .limits = limits,
+    };
+    if (engine->class->load(engine_tenant, &source, error))
+        bench_die("%s: %s", path, error);
+}
+
 static uint32_t
-engine_run(bool many, enum workload workload, uint32_t turn)
+engine_run(unsigned set, enum workload workload, uint32_t turn)
 {
     char text[16], error[TABLE_ENGINE_ERROR_BYTES];
     int length = snprintf(text, sizeof text, "%" PRIu32, turn);
     struct table_engine_bytes argument = {(const uint8_t *)text, (size_t)length};
     struct table_engine_call call = {
-        .function = function_numbers[many][workload],
+        .function = function_numbers[set][workload],
         .read_only = true,
         .args = &argument,
         .arg_count = 1,
@@ -498,6 +525,8 @@ engine_run(bool many, enum workload workload, uint32_t turn)
     struct table_engine_result result;
     if (engine->class->call(engine_tenant, &call, &result, error))
         bench_die("%s: %s", workload_names[workload], error);
+    if (result.kind == TABLE_RESULT_TREE && result.bytes.bytes[0] == 'i')
+        return base_le32_get(result.bytes.bytes + 1);
     if (result.kind != TABLE_RESULT_NUMBER)
         bench_die("%s: no number", workload_names[workload]);
     return (uint32_t)(int64_t)result.number;
@@ -510,8 +539,8 @@ static struct native natives[WAYS];
 static uint32_t
 run_one(enum way way, enum workload workload, uint32_t turn)
 {
-    if (way == RUNTIME || way == MANY)
-        return engine_run(way == MANY, workload, turn);
+    if (way == RUNTIME || way == MANY || way == WASM)
+        return engine_run(way == WASM ? 2 : way == MANY, workload, turn);
     return way == IN_C ? run_in_c(workload, turn) : native_run(&natives[way], workload, turn);
 }
 
@@ -560,6 +589,10 @@ fill(void)
             bench_die("key");
         bench_must(table_set(table, &key, list, 2 * sizeof *list, 0), "set");
     }
+    struct table_key key;
+    if (!table_key(table, "names", 5, &key))
+        bench_die("key");
+    bench_must(table_set(table, &key, names, nodes * sizeof *names, 0), "set");
 }
 
 static char *
@@ -574,8 +607,8 @@ script(const char *one, const char *two)
 int
 main(int count, char **words)
 {
-    if (count != 3)
-        bench_die("usage: table_access NODES ROUNDS");
+    if (count != 3 && count != 4)
+        bench_die("usage: table_access NODES ROUNDS [MODULE]");
     nodes = bench_number(words[1]);
     uint64_t rounds = bench_number(words[2]);
     const struct table_options options = {.limit_bytes = 1u << 30};
@@ -584,6 +617,9 @@ main(int count, char **words)
     seed = table_arena(table)->header->seed;
     fill();
     engine_open(script(runtime_js, ""));
+    if (count == 4)
+        module_open(words[3]);
+    const unsigned ways = count == 4 ? WAYS : WASM;
     native_open(&natives[FRESH], "fresh", call_fresh, script(fresh_js, native_js));
     native_open(&natives[SCRATCH], "scratch", call_scratch, script(scratch_js, native_js));
 
@@ -591,13 +627,13 @@ main(int count, char **words)
     for (unsigned workload = 0; workload < WORKLOADS; workload++) {
         double rates[WAYS][64];
         for (uint64_t round = 0; round < rounds + WARM_ROUNDS; round++)
-            for (unsigned way = 0; way < WAYS; way++) {
+            for (unsigned way = 0; way < ways; way++) {
                 double rate = run_round((enum way)way, (enum workload)workload);
                 if (round >= WARM_ROUNDS && round < WARM_ROUNDS + 64)
                     rates[way][round - WARM_ROUNDS] = rate;
             }
         printf("%s\"%s\": {", workload ? ", " : "", workload_names[workload]);
-        for (unsigned way = 0; way < WAYS; way++) {
+        for (unsigned way = 0; way < ways; way++) {
             printf("%s\"%s\": [", way ? ", " : "", way_names[way]);
             for (uint64_t round = 0; round < rounds && round < 64; round++)
                 printf("%s%.0f", round ? ", " : "", rates[way][round]);

@@ -8,9 +8,12 @@ the last lists, or all numbers in them; keys of text are those of users, in an o
 one by one, or some dozens together (kv.follow(), kv.openAll()), which waits for memory once for all of them; a native
 call and C, which is table_find(), take one at a time. The rows are lookups by a second of one thread's processor time,
 after the engine has compiled; a native call copies into an array that is used again, or returns a new one, as Shredder's
-did.
+did. A module of WebAssembly (table_access_wasm.c) does the same, one by one.
 """
 import os
+import pathlib
+import shutil
+import subprocess
 
 import common
 import table_peers
@@ -21,11 +24,23 @@ WORKLOADS = {"khop": "walk, lengths", "sum": "walk, all numbers", "text": "keys 
 WAYS = {"runtime": "one by one", "many": "together"}
 PEERS = {"scratch": ("native call that copies", (">=", 5)), "fresh": ("native call, new array", None),
          "c": ("C", (">=", 0.5))}
+MODULE_PEERS = {"runtime": ("JavaScript, one by one", None), "c": ("C", None)}
 
 
-def rows(bench, name, taken, way, rounds):
+def module(bench):
+    """The workloads compiled to WebAssembly; no word where they cannot be."""
+    if not shutil.which("clang") or not shutil.which("wasm-ld"):
+        return []
+    here = pathlib.Path(__file__).resolve().parent
+    target = bench.work / "table_access.wasm"
+    subprocess.run(["clang", "--target=wasm32", "-mbulk-memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-I", here.parent / "include",
+                    "-o", target, here / "table_access_wasm.c"], check=True)
+    return [target]
+
+
+def rows(bench, name, taken, way, rounds, peers=PEERS):
     mine = taken[way]
-    for peer, (peer_name, target) in PEERS.items():
+    for peer, (peer_name, target) in peers.items():
         ratios = [one / other for one, other in zip(mine, taken[peer])]
         bench.row(f"{name}: lookups", f"{table_peers.thousands(common.median(mine))}/s", peer_name,
                   f"{table_peers.thousands(common.median(taken[peer]))}/s", common.median(ratios), target, n=rounds,
@@ -46,10 +61,12 @@ def main():
         # As in the server, where the engine is loaded later; the program is linked with it.
         bench.environment["JSC_usePollingTraps"] = "1"
         rounds = bench.rounds(ROUNDS, 2)
-        said = bench.measure("table_access", NODES // (5 if bench.quick else 1), rounds)
+        said = bench.measure("table_access", NODES // (5 if bench.quick else 1), rounds, *module(bench))
         for workload, name in WORKLOADS.items():
             for way, way_name in WAYS.items():
                 rows(bench, f"{name}, {way_name}", said[workload], way, rounds)
+            if "wasm" in said[workload]:
+                rows(bench, f"{name}, WebAssembly", said[workload], "wasm", rounds, MODULE_PEERS)
 
 
 if __name__ == "__main__":
