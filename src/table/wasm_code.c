@@ -11,15 +11,17 @@
 enum {
     LOCALS_MAX = 50000,
     SHORT_BODY = 256, /* bytes of code that count as one step */
+    LOOP_STEPS = 16,  /* between two looks at the fuel */
     MEMORY_ALIGN_MAX = 4,
 };
 
 struct body {
     struct span in;
     struct out out;
-    const uint8_t *kept; /* what was read from there on is to be written */
-    uint32_t weight;     /* steps that a check takes */
-    bool calls;
+    const uint8_t *kept;  /* what was read from there on is to be written */
+    uint32_t weight;      /* steps that a check takes */
+    uint32_t local_count; /* of the module's; the one behind them counts steps */
+    bool calls, loops;
 };
 
 static void
@@ -44,23 +46,63 @@ put_global(struct reader *reader, struct out *out, uint8_t code)
     wasm_put_u32(out, reader->global_count);
 }
 
-/* fuel -= WEIGHT; if (fuel < 0) { fuel = WASM_FUEL; ask(); } */
 static void
-put_check(struct reader *reader, struct out *out, uint32_t weight)
+put_constant(struct out *out, int32_t value)
 {
-    static const uint8_t test[] = {0x41, 0, 0x48, 0x04, 0x40};
-    put_global(reader, out, 0x23);
     wasm_put_byte(out, 0x41);
-    wasm_put_i32(out, (int32_t)weight);
-    wasm_put_byte(out, 0x6b);
+    wasm_put_i32(out, value);
+}
+
+static void
+put_local(struct out *out, uint8_t code, uint32_t local)
+{
+    wasm_put_byte(out, code);
+    wasm_put_u32(out, local);
+}
+
+/* fuel -= what lies on the stack; if (fuel < 0) { fuel = WASM_FUEL; ask(); } */
+static void
+put_burn(struct reader *reader, struct out *out)
+{
+    static const uint8_t subtract = 0x6b, test[] = {0x41, 0, 0x48, 0x04, 0x40};
+    wasm_put_byte(out, subtract);
     put_global(reader, out, 0x24);
     put_global(reader, out, 0x23);
     wasm_put_bytes(out, test, sizeof test);
-    wasm_put_byte(out, 0x41);
-    wasm_put_i32(out, WASM_FUEL);
+    put_constant(out, WASM_FUEL);
     put_global(reader, out, 0x24);
     wasm_put_byte(out, 0x10);
     wasm_put_u32(out, reader->import_count);
+    wasm_put_byte(out, 0x0b);
+}
+
+/* Where a function begins. */
+static void
+put_entry(struct reader *reader, struct out *out, uint32_t weight)
+{
+    put_global(reader, out, 0x23);
+    put_constant(out, (int32_t)weight);
+    put_burn(reader, out);
+}
+
+/* In a loop: steps += WEIGHT; if (steps >= LOOP_STEPS) { fuel -= steps; steps = 0; ... } */
+static void
+put_loop(struct reader *reader, struct body *body)
+{
+    static const uint8_t add = 0x6a, test[] = {0x4f, 0x04, 0x40};
+    struct out *out = &body->out;
+    body->loops = true;
+    put_local(out, 0x20, body->local_count);
+    put_constant(out, (int32_t)body->weight);
+    wasm_put_byte(out, add);
+    put_local(out, 0x22, body->local_count);
+    put_constant(out, LOOP_STEPS);
+    wasm_put_bytes(out, test, sizeof test);
+    put_global(reader, out, 0x23);
+    put_local(out, 0x20, body->local_count);
+    put_burn(reader, out);
+    put_constant(out, 0);
+    put_local(out, 0x21, body->local_count);
     wasm_put_byte(out, 0x0b);
 }
 
@@ -185,17 +227,20 @@ do_operand(struct reader *reader, struct body *body, const uint8_t *begin, uint8
         read_block_type(reader, in);
         if (code == 0x03) {
             flush_body(body);
-            put_check(reader, &body->out, body->weight);
+            put_loop(reader, body);
         }
         break;
     case 0x0c:
     case 0x0d:
-    case 0x20:
-    case 0x21:
-    case 0x22:
     case 0x25:
     case 0x26:
         (void)wasm_get_u32(reader, in);
+        break;
+    case 0x20:
+    case 0x21:
+    case 0x22:
+        if (wasm_get_u32(reader, in) >= body->local_count)
+            wasm_refuse(reader, "the module names a local that it does not have");
         break;
     case 0x0e:
         read_targets(reader, in);
@@ -262,40 +307,47 @@ do_instruction(struct reader *reader, struct body *body)
         do_operand(reader, body, begin, code);
 }
 
+/* The locals, and one more. */
 static void
-read_locals(struct reader *reader, struct span *in)
+do_locals(struct reader *reader, struct body *body, struct out *out)
 {
-    uint32_t groups = wasm_get_count(reader, in);
+    uint32_t groups = wasm_get_count(reader, &body->in);
+    const uint8_t *begin = body->in.at;
     uint64_t count = 0;
     for (uint32_t i = 0; i < groups && reader->rc == 0; i++) {
-        count += wasm_get_u32(reader, in);
-        (void)wasm_get_type(reader, in);
+        count += wasm_get_u32(reader, &body->in);
+        (void)wasm_get_type(reader, &body->in);
     }
     if (count > LOCALS_MAX)
         wasm_refuse(reader, "a function of the module has more than %d locals", LOCALS_MAX);
+    body->local_count += (uint32_t)count;
+    wasm_put_u32(out, groups + 1);
+    wasm_put_read(out, begin, &body->in);
+    wasm_put_byte(out, 1);
+    wasm_put_byte(out, 0x7f);
 }
 
 static void
-do_body(struct reader *reader, struct span in, struct out *out)
+do_body(struct reader *reader, struct span in, uint32_t function, struct out *out)
 {
-    size_t length = (size_t)(in.end - in.at);
-    struct body body = {.in = in, .weight = 1 + (uint32_t)(length / SHORT_BODY)};
-    struct out check = {0};
-    read_locals(reader, &body.in);
-    const uint8_t *begin = body.in.at;
-    body.kept = begin;
+    struct body body = {
+        .in = in,
+        .weight = 1 + (uint32_t)((in.end - in.at) / SHORT_BODY),
+        .local_count = reader->functions[function].parameters,
+    };
+    struct out head = {0};
+    do_locals(reader, &body, &head);
+    body.kept = body.in.at;
     while (body.in.at < body.in.end && reader->rc == 0)
         do_instruction(reader, &body);
     flush_body(&body);
-    if (body.calls || body.weight > 1)
-        put_check(reader, &check, body.weight);
-    size_t locals = (size_t)(begin - in.at);
-    wasm_put_u32(out, (uint32_t)(locals + check.length + body.out.length));
-    wasm_put_bytes(out, in.at, locals);
-    wasm_put_bytes(out, check.bytes, check.length);
+    if (body.calls || body.loops || body.weight > 1)
+        put_entry(reader, &head, body.weight);
+    wasm_put_u32(out, (uint32_t)(head.length + body.out.length));
+    wasm_put_bytes(out, head.bytes, head.length);
     wasm_put_bytes(out, body.out.bytes, body.out.length);
-    out->failed |= check.failed || body.out.failed;
-    free(check.bytes);
+    out->failed |= head.failed || body.out.failed;
+    free(head.bytes);
     free(body.out.bytes);
 }
 
@@ -307,9 +359,13 @@ wasm_do_code(struct reader *reader)
         return;
     struct out out = {0};
     uint32_t count = wasm_get_count(reader, &in);
+    if (count != reader->function_count - reader->import_count) {
+        wasm_refuse(reader, "the module has not as much code as functions");
+        return;
+    }
     wasm_put_u32(&out, count);
     for (uint32_t i = 0; i < count && reader->rc == 0; i++)
-        do_body(reader, wasm_get_name(reader, &in), &out);
+        do_body(reader, wasm_get_name(reader, &in), reader->import_count + i, &out);
     wasm_end_section(reader, &in);
     wasm_put_section(reader, WASM_CODE, &out);
 }

@@ -6,17 +6,18 @@
  *     out:  type import function table global export element code
  *               + two types, three imported functions, one global: the fuel
  *
- * At each loop, and where a function begins that calls others or is long, the fuel gets less; when
- * it is used up the module calls WASM_IMPORT_POLL and has new fuel. The engine's own watch does not
- * stop WebAssembly, but it does stop what is called there. Imported functions come before those of
- * a module, so all numbers of the latter grow by three.
+ * The fuel gets less where a function begins that calls others, has a loop or is long, and in its
+ * loops, where a local variable counts so that memory is only met at each LOOP_STEPS. When it is
+ * used up the module calls WASM_IMPORT_POLL and has new fuel. The engine's own watch does not stop
+ * WebAssembly, but it does stop what is called there. Imported functions come before those of a
+ * module, so all numbers of the latter grow by three.
  *
  * memory.fill and memory.copy are done by the engine's code, which a page that cannot be written
  * would kill; they become calls that look at the place first.
  *
  * Invariants:
  * 1. An instruction that is not known here is refused, so code is read as the engine will read it.
- * 2. A number of a type, function or global is one that the module itself has: none of those that
+ * 2. A number of a type, function, global or local is one that the module itself has: none of those that
  *    are added can be named.
  * 3. Reading ends with the first error, and what was read before is void.
  */
@@ -29,6 +30,7 @@
 #include "table/wasm_reader.h"
 
 enum {
+    PARAMETERS_MAX = 1000,
     TABLES_MAX = 16,
     TABLE_ENTRIES_MAX = 65536,
     NAMES_BYTES_MAX = 65536,
@@ -92,9 +94,10 @@ find_sections(struct reader *reader, struct span in)
     }
 }
 
-static enum shape
-get_shape(struct reader *reader, struct span *in)
+static struct function_type
+get_function_type(struct reader *reader, struct span *in)
 {
+    struct function_type type = {.shape = SHAPE_OTHER};
     char text[16];
     size_t length = 0;
     bool fits = true;
@@ -108,14 +111,18 @@ get_shape(struct reader *reader, struct span *in)
             if (fits)
                 text[length++] = letter;
         }
-        if (side == 0)
-            text[length++] = '>';
+        if (side > 0)
+            break;
+        text[length++] = '>';
+        type.parameters = (uint16_t)count;
+        if (count > PARAMETERS_MAX)
+            wasm_refuse(reader, "a function has more than %d parameters", PARAMETERS_MAX);
     }
     text[length] = '\0';
     for (unsigned i = SHAPE_OTHER + 1; fits && i < sizeof shapes / sizeof shapes[0]; i++)
         if (strcmp(text, shapes[i]) == 0)
-            return (enum shape)i;
-    return SHAPE_OTHER;
+            type.shape = (uint8_t)i;
+    return type;
 }
 
 /* The module's types, one without anything, and that of FILL and COPY. */
@@ -126,13 +133,13 @@ do_types(struct reader *reader)
     struct out out = {0};
     uint32_t count = wasm_get_count(reader, &in);
     const uint8_t *begin = in.at;
-    reader->type_shapes = malloc((size_t)count + 1);
-    if (reader->type_shapes == NULL) {
+    reader->types = calloc((size_t)count + 1, sizeof *reader->types);
+    if (reader->types == NULL) {
         wasm_no_memory(reader);
         return;
     }
     for (uint32_t i = 0; i < count && reader->rc == 0; i++)
-        reader->type_shapes[i] = (uint8_t)get_shape(reader, &in);
+        reader->types[i] = get_function_type(reader, &in);
     wasm_end_section(reader, &in);
     reader->type_count = count;
     static const uint8_t added[] = {0x60, 0, 0, 0x60, 3, 0x7f, 0x7f, 0x7f, 0};
@@ -142,28 +149,28 @@ do_types(struct reader *reader)
     wasm_put_section(reader, WASM_TYPE, &out);
 }
 
-static uint8_t
-shape_of_type(struct reader *reader, uint32_t type)
+static struct function_type
+type_at(struct reader *reader, uint32_t type)
 {
     if (type < reader->type_count)
-        return reader->type_shapes[type];
+        return reader->types[type];
     wasm_refuse(reader, "the module names a type that it does not have");
-    return SHAPE_OTHER;
+    return (struct function_type){.shape = SHAPE_OTHER};
 }
 
 static void
-add_function(struct reader *reader, uint8_t shape)
+add_function(struct reader *reader, struct function_type type)
 {
     if ((reader->function_count & (reader->function_count + 1)) == 0) {
-        uint8_t *grown =
-            realloc(reader->function_shapes, 2 * (size_t)reader->function_count + 2);
+        struct function_type *grown = realloc(
+            reader->functions, (2 * (size_t)reader->function_count + 2) * sizeof *grown);
         if (grown == NULL) {
             wasm_no_memory(reader);
             return;
         }
-        reader->function_shapes = grown;
+        reader->functions = grown;
     }
-    reader->function_shapes[reader->function_count++] = shape;
+    reader->functions[reader->function_count++] = type;
 }
 
 /* A memory that the module imports or has: either way it becomes the import env.memory. */
@@ -201,13 +208,14 @@ do_import(struct reader *reader, struct span *in, struct out *out)
         return;
     }
     uint32_t type = kind == 0 ? wasm_get_u32(reader, in) : 0;
-    uint8_t shape = kind == 0 ? shape_of_type(reader, type) : SHAPE_OTHER;
+    struct function_type function =
+        kind == 0 ? type_at(reader, type) : (struct function_type){0};
     wasm_put_read(out, begin, in);
     for (size_t i = 0; i < sizeof imports / sizeof imports[0]; i++)
         if (kind == 0 && wasm_is(room, "kv") && wasm_is(name, imports[i].name)) {
-            if (shape != imports[i].shape)
+            if (function.shape != imports[i].shape)
                 wasm_refuse(reader, "the import kv.%s has another type", imports[i].name);
-            add_function(reader, SHAPE_OTHER);
+            add_function(reader, function);
             return;
         }
     wasm_refuse(
@@ -261,7 +269,7 @@ do_list(struct reader *reader, uint8_t id, void (*read)(struct reader *reader, s
 static void
 read_function(struct reader *reader, struct span *in)
 {
-    add_function(reader, shape_of_type(reader, wasm_get_u32(reader, in)));
+    add_function(reader, type_at(reader, wasm_get_u32(reader, in)));
 }
 
 static void
@@ -431,7 +439,7 @@ find_export(struct reader *reader, struct span name, uint32_t *ret)
             memcmp(own.at, name.at, (size_t)(own.end - own.at)) == 0) {
             *ret = number;
             return number < reader->function_count &&
-                   reader->function_shapes[number] == SHAPE_CALL;
+                   reader->functions[number].shape == SHAPE_CALL;
         }
     }
     return false;
@@ -482,7 +490,7 @@ do_unnamed(struct reader *reader, struct out *out)
         uint8_t kind = wasm_get_byte(reader, &in);
         uint32_t number = wasm_get_u32(reader, &in);
         if (kind != 0 || number >= reader->function_count ||
-            reader->function_shapes[number] != SHAPE_CALL)
+            reader->functions[number].shape != SHAPE_CALL)
             continue;
         publish(reader, name, (struct span){NULL, NULL}, 0);
         put_export(reader, out, number);
@@ -627,8 +635,8 @@ wasm_module_read(const uint8_t *bytes, size_t length, struct wasm_module *ret, c
     if (reader.out.failed)
         wasm_no_memory(&reader);
     free(reader.names.bytes);
-    free(reader.type_shapes);
-    free(reader.function_shapes);
+    free(reader.types);
+    free(reader.functions);
     if (reader.rc != 0) {
         free(reader.out.bytes);
         wasm_module_free(&module);

@@ -19,7 +19,7 @@
 enum {
     WASM_MODULE_BYTES_MAX = 4 << 20,
     WASM_FUNCTIONS_MAX = 1024, /* that clients call */
-    WASM_FUEL = 65536,         /* steps between two questions */
+    WASM_FUEL = 16384,         /* steps between two questions */
 };
 
 /* What is added to the imports of each module, in this order, from "kv". */

@@ -44,14 +44,20 @@ struct out {
     bool failed; /* no memory */
 };
 
+/* What is known of a type of functions. */
+struct function_type {
+    uint8_t shape;
+    uint16_t parameters;
+};
+
 struct reader {
     char *error;
     int rc; /* the first error */
     struct span sections[WASM_SECTIONS];
     struct out names; /* of the custom sections `kv` */
-    uint8_t *type_shapes;
+    struct function_type *types;
     uint32_t type_count;
-    uint8_t *function_shapes; /* of all functions of the module, imported ones first */
+    struct function_type *functions; /* all of the module, imported ones first */
     uint32_t import_count, function_count;
     uint32_t global_count, table_count;
     bool has_memory;

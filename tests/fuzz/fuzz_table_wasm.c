@@ -35,8 +35,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         dor_assert(
             strlen(module.functions[i].name) + strlen(module.functions[i].description) <= size);
     dor_assert(module.code_bytes > 8 && memcmp(module.code, "\0asm\1\0\0\0", 8) == 0);
-    /* A loop of five bytes gets a check of less than forty. */
-    dor_assert(module.code_bytes < 16 * size + 1024);
+    /* A loop of three bytes gets a check of less than fifty. */
+    dor_assert(module.code_bytes < 32 * size + 1024);
     dor_assert(wasm_module_read(module.code, module.code_bytes, &again, error) != 0);
     wasm_module_free(&module);
     return 0;
