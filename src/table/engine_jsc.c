@@ -125,14 +125,13 @@ arm(struct jsc *engine, uint64_t ns)
 static bool
 heap_is_over(struct jsc *engine)
 {
-    uint64_t limit = engine->settled_bytes + engine->limits.heap_bytes;
+    uint64_t limit = engine->settled_bytes + engine->left_bytes + engine->limits.heap_bytes;
     if (jsc_heap_bytes(engine) <= limit)
         return false;
-    /* Far more is a bomb, whose garbage would take long to find; or views of contexts that went. */
-    if (!engine->left_views && jsc_heap_bytes(engine) > limit + 8 * engine->limits.heap_bytes)
+    /* Far more is a bomb, whose garbage would take long to find. */
+    if (jsc_heap_bytes(engine) > limit + 8 * engine->limits.heap_bytes)
         return true;
     JSSynchronousGarbageCollectForDebugging(engine->root);
-    engine->left_views = false;
     return jsc_heap_bytes(engine) > limit - engine->limits.heap_bytes / 4;
 }
 
@@ -202,7 +201,7 @@ collect(struct jsc *engine, uint64_t bytes)
     bool wanted = now_bytes > bytes;
     if (wanted) {
         JSSynchronousGarbageCollectForDebugging(engine->root);
-        engine->left_views = false;
+        engine->left_bytes = 0;
     }
     engine->settled_bytes =
         wanted ? jsc_heap_bytes(engine) : min_u64(engine->settled_bytes, now_bytes);
@@ -385,7 +384,7 @@ jsc_tenant_free(void *context_)
         munmap(context->base, context->reserved_bytes);
     struct jsc *engine = context->engine;
     engine->view_bytes -= context->view_bytes;
-    engine->left_views = true;
+    engine->left_bytes += context->view_bytes;
     engine->context_count--;
     engine->settled_bytes -= min_u64(engine->settled_bytes, CONTEXT_BYTES);
     free(context);

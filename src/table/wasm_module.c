@@ -17,8 +17,8 @@
  *
  * Invariants:
  * 1. An instruction that is not known here is refused, so code is read as the engine will read it.
- * 2. A number of a type, function, global or local is one that the module itself has: none of those that
- *    are added can be named.
+ * 2. A number of a type, function, global or local is one that the module itself has: none of those
+ *    that are added can be named.
  * 3. Reading ends with the first error, and what was read before is void.
  */
 #include <dormouse/kv_wasm.h>

@@ -222,7 +222,7 @@ def test_refused(client):
         ok(isinstance(client.ask("FUNCTION", "LOAD", first_line("x") + junk), Error), f"{junk} is refused")
 
 
-def test_globals_and_names(client):
+def test_globals_and_names(front.client("carl", "p")):
     """Numbers of what is added cannot be named; without the section kv all that fit are functions."""
     text = """(module (memory (export "memory") 1) (global $g (mut i32) (i32.const 5)) (table 2 2 funcref) (elem (i32.const 0) $a $b)
  (func $a (result i32) i32.const 1) (func $b (result i32) i32.const 2)
@@ -327,6 +327,7 @@ tenants = str(work / "tenants")
 # A busy machine counts against a call, so those that are to end have long.
 add_tenant(tenants, "anna", "p", "call_ms=5000")
 add_tenant(tenants, "bert", "p", "call_ms=50")
+add_tenant(tenants, "carl", "p", "call_ms=5000")
 front = Front(tenants=tenants)
 client = front.client("anna", "p")
 answer = client.ask("FUNCTION", "LOAD", first_line("functions") + code)
@@ -341,7 +342,7 @@ test_against_javascript(client)
 test_attacks(client)
 test_endless(front.client("bert", "p"), code)
 test_refused(client)
-test_globals_and_names(client)
+test_globals_and_names(front.client("carl", "p"))
 test_broken(client, code)
 test_carried(client, front, code)
 test_tenants(code)
