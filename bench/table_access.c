@@ -11,8 +11,9 @@
  * Ways: `runtime` is the engine's plugin with the library that tenants have, one kv.open() after
  * the other; `many` the same with kv.follow() and kv.openAll(); `fresh` a native call that returns
  * a new array, `scratch` one that copies into an array of the caller's; `wasm` is MODULE,
- * table_access_wasm.c compiled, in the same plugin; `c` is table_find(). All take turns in one thread, and their results must be equal. Prints one JSON
- * object: lookups by a second of the thread's processor time, a number for each round.
+ * table_access_wasm.c compiled, in the same plugin; `c` is table_find(). All take turns in one
+ * thread, and their results must be equal. Prints one JSON object: lookups by a second of the
+ * thread's processor time, a number for each round.
  */
 #include "base/le.h"
 #include "base/random.h"

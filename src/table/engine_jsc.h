@@ -50,7 +50,7 @@ struct jsc {
     uint64_t began_ns, cpu_ns, step_ns;
     /* Processor time at sampled_ns, which is 1 ms before a call begins at most. */
     uint64_t sampled_ns, sampled_cpu_ns;
-    uint64_t left_bytes;    /* views of contexts that went; a collection may leave them */
+    uint64_t left_bytes; /* views of contexts that went; a collection may leave them */
     uint64_t view_bytes; /* of all contexts; the engine counts them as heap */
     uint64_t
         settled_bytes; /* what there is between calls: the last look's, and contexts since */
