@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-enum { DEPTH = 3, ROOTS = 40, TEXT_STEP = 7919, NAME_BYTES = 16 };
+enum { DEPTH = 3, ROOTS = 4, TEXT_KEYS = 2000, TEXT_STEP = 7919, NAME_BYTES = 16 };
 
 static uint32_t
 walk(uint32_t node, uint32_t depth, bool sum_last)
@@ -51,9 +51,10 @@ KV_FUNCTION(wasm_sum, "no-writes")
 KV_FUNCTION(wasm_text, "no-writes")
 {
     struct kv_value names = all_names();
-    uint32_t nodes = names.length / NAME_BYTES, sum = 0;
-    uint32_t at = (uint32_t)kv_number(kv_arg(0), 0) % nodes;
-    for (uint32_t i = 0; i < nodes; i++, at = (at + TEXT_STEP) % nodes) {
+    uint32_t turn = (uint32_t)kv_number(kv_arg(0), 0), sum = 0;
+    uint32_t nodes = names.length / NAME_BYTES;
+    uint32_t at = (uint32_t)((uint64_t)(turn / ROOTS * TEXT_KEYS % nodes) * TEXT_STEP % nodes);
+    for (uint32_t i = 0; i < TEXT_KEYS; i++, at = (at + TEXT_STEP) % nodes) {
         const uint8_t *name = names.at + at * NAME_BYTES;
         uint32_t length = 0;
         while (name[length] != '\0')

@@ -222,7 +222,7 @@ def test_refused(client):
         ok(isinstance(client.ask("FUNCTION", "LOAD", first_line("x") + junk), Error), f"{junk} is refused")
 
 
-def test_globals_and_names(front.client("carl", "p")):
+def test_globals_and_names(client):
     """Numbers of what is added cannot be named; without the section kv all that fit are functions."""
     text = """(module (memory (export "memory") 1) (global $g (mut i32) (i32.const 5)) (table 2 2 funcref) (elem (i32.const 0) $a $b)
  (func $a (result i32) i32.const 1) (func $b (result i32) i32.const 2)
