@@ -67,7 +67,7 @@ struct table_engine_host {
     /* The arena's file and how long it is by now. */
     void (*arena)(void *tenant, int *ret_fd, uint64_t *ret_bytes, uint64_t *ret_bytes_max);
 
-    /* A call goes on; true = stop it. ELAPSED_NS is 1 ms or more. */
+    /* A call goes on, for ELAPSED_NS of processor time so far; true = stop it. */
     bool (*tick)(void *tenant, uint64_t elapsed_ns);
 
     /*
