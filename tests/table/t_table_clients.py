@@ -146,8 +146,8 @@ def test_redis_py_server(client):
 
 
 def test_redis_py_kill(server):
-    killer = redis.Redis(port=server.port, single_connection_client=True)
-    victim = redis.Redis(port=server.port, single_connection_client=True)
+    killer = redis.Redis(host="127.0.0.1", port=server.port, single_connection_client=True)
+    victim = redis.Redis(host="127.0.0.1", port=server.port, single_connection_client=True)
     number = victim.client_id()
     is_(killer.client_kill_filter(_id=number), 1, "redis-py: CLIENT KILL ID")
     ok(all(one["id"] != str(number) for one in killer.client_list()), "redis-py: who was killed is gone")
@@ -161,7 +161,7 @@ def test_redis_py(server):
         return
     print(f"# redis-py {redis.__version__}")
     one = {"single_connection_client": True, "socket_timeout": REPLY_SECONDS_MAX}
-    with redis.Redis(port=server.port, **one) as client, redis.Redis(unix_socket_path=str(server.path), **one) as other:
+    with redis.Redis(host="127.0.0.1", port=server.port, **one) as client, redis.Redis(unix_socket_path=str(server.path), **one) as other:
         test_redis_py_strings(client)
         test_redis_py_keys(client)
         test_redis_py_expiry(client)
@@ -171,7 +171,7 @@ def test_redis_py(server):
     if int(redis.__version__.split(".")[0]) < 5:
         skip(f"redis-py {redis.__version__} speaks RESP2 only; t_table_compare.py has RESP3", "redis-py: RESP3")
         return
-    with redis.Redis(port=server.port, protocol=3, **one) as client:
+    with redis.Redis(host="127.0.0.1", port=server.port, protocol=3, **one) as client:
         test_redis_py_strings(client)
         test_redis_py_server(client)
 
