@@ -249,7 +249,7 @@ def test_session(server):
         count = one.call("COMMAND", "COUNT")[1]
         is_(len(one.call("COMMAND")[1]), count, "COMMAND tells all of them")
         is_(len(one.call("COMMAND", "DOCS")[1]), 2 * count, "COMMAND DOCS too")
-        is_(one.call("COMMAND", "INFO", "nosuch"), ("*", [("*", None)]), "COMMAND INFO of none")
+        is_(one.call("COMMAND", "INFO", "nosuch"), ("*", [("$", None)]), "COMMAND INFO of none")
         info = one.call("COMMAND", "INFO", "get")[1][0][1]
         is_((info[0], info[1], info[3:6]), (("$", b"get"), (":", 2), [(":", 1)] * 3), "COMMAND INFO GET")
         is_(one.call("RESET"), ("+", b"RESET"), "RESET")
