@@ -201,10 +201,15 @@ class Queue:
         return None
 
 
+over = set()  # keys whose time came before anything else was asked
+
+
 def alike(words, theirs, ours):
     """Whether two answers to WORDS say the same."""
     if theirs == ours:
         return True
+    if name_of(words) == b"MEMORY" and len(words) > 2 and words[2] in over and ours[1] is None:
+        return True  # Redis measures a key whose time has come as long as nobody has looked
     name = name_of(words)
     if is_loose(words):
         return theirs[0] == ours[0] and (theirs[1] is None) == (ours[1] is None)
@@ -234,6 +239,7 @@ def short_life(queue, theirs, ours):
     words = ["SET", key(), value(), "PX", SHORT]
     found = list(differences(queue, [words], [theirs.call(*words)], [ours.call(*words)]))
     time.sleep(SHORT_S)
+    over.add(words[1])
     return found
 
 
