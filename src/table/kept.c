@@ -229,13 +229,13 @@ table_kept_close(struct table_kept *kept)
     stop_putting(kept);
     if (kept->keeper != NULL)
         end_fill(kept);
-    base_auto_close(&kept->next_fd);
-    base_auto_close(&kept->mark_fd);
-    base_auto_close(&kept->arena_fd);
-    base_auto_close(&kept->log_fd);
-    base_auto_close(&kept->lock);
-    base_auto_close(&kept->directory);
-    base_auto_close(&kept->event);
+    base_close_fd(&kept->next_fd);
+    base_close_fd(&kept->mark_fd);
+    base_close_fd(&kept->arena_fd);
+    base_close_fd(&kept->log_fd);
+    base_close_fd(&kept->lock);
+    base_close_fd(&kept->directory);
+    base_close_fd(&kept->event);
     base_free(kept->tenant);
     base_free(kept->domain);
     base_free(kept);
@@ -343,7 +343,7 @@ take_next_log(struct table_kept *kept, uint64_t *ret_sequence)
     table_log_reader_close(&reader);
     if (rc != 0 || reader.header.number != kept->next_number)
         return false;
-    base_auto_close(&kept->log_fd);
+    base_close_fd(&kept->log_fd);
     kept->log_fd = base_take_fd(&kept->next_fd);
     kept->log_number = kept->next_number;
     return true;
@@ -353,9 +353,9 @@ take_next_log(struct table_kept *kept, uint64_t *ret_sequence)
 static void
 come_to_rest(struct table_kept *kept, int error)
 {
-    base_auto_close(&kept->next_fd);
-    base_auto_close(&kept->mark_fd);
-    base_auto_close(&kept->arena_fd);
+    base_close_fd(&kept->next_fd);
+    base_close_fd(&kept->mark_fd);
+    base_close_fd(&kept->arena_fd);
     kept->state = IDLE;
     kept->last_error = error;
     kept->next_try_ns = error != 0 ? base_clock_monotonic_ns() + RETRY_NS : 0;
