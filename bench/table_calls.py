@@ -208,7 +208,7 @@ def many_parts(bench, servers, rounds, lines):
         for what, words in asked.items():
             for server in servers:
                 taken[server.name, what].append(table_peers.load(
-                    bench, server, words, connections=10, keys=VALUES,
+                    bench, server, words, connections=10, pipeline=16, keys=VALUES,
                     requests=PART_REQUESTS // PARTS * 4 // (4 if bench.quick else 1) // (4 if what == "MGET" else 1)))
     one, whole = taken[ours.name, "FCALL parts"], taken[ours.name, "MGET"]
     wire = [(load.more["sent_bytes"] + load.more["received_bytes"]) / load.requests for load in (whole[0], one[0])]
