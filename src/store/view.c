@@ -492,6 +492,7 @@ plan_stored(
     struct store_view_plan *plan, struct store_page_at *ret)
 {
     int err = locate(view, stream, serial, ret);
+    dor_assert(err != 0 || ret->segment != NULL);
     if (err == 0)
         plan_add(
             plan, (struct store_view_extent){
@@ -505,7 +506,7 @@ plan_page(const struct store_view *view, uint64_t page_index, struct store_view_
 {
     dor_assert(page_index < view->recipe.page_count);
     uint64_t place = view->recipe.places[page_index];
-    struct store_page_at at;
+    struct store_page_at at = {.segment = NULL};
     if (store_place_is_reference(place)) {
         const struct view_root *root = find_root(view, store_place_root(place));
         uint64_t offset = (uint64_t)store_place_block(place) * DOR_PAGE_BYTES;
