@@ -27,7 +27,7 @@ demo: build ## store and wake real guests and show what it saves
 	@tools/demo
 
 test: ## install what is missing, build, and run everything this machine can run
-	@tools/bootstrap build test guest
+	@tools/bootstrap build test clients guest
 	@$(MAKE) --no-print-directory build
 	@tools/run-tests $(BUILD) unit fault fuzz lint e2e slow
 

@@ -43,6 +43,24 @@ grep -q "installing ninja-build$" "$work/out"; ok $? "its name is told"
 grep -q "apt-get .*install .*ninja-build" "$work/calls"; ok $? "it is installed"
 ! grep -q "install .*gcc" "$work/calls"; ok $? "others are not"
 
+# A command of another origin than Debian stands for its package; here only the tools that bootstrap needs are there.
+mkdir "$work/few"
+for tool in sh sed tr dirname mktemp rm env tail; do ln -s "$(command -v "$tool")" "$work/few/$tool"; done
+few() {
+    : >"$work/calls"
+    PATH="$work/bin:$work/few" tools/bootstrap clients >"$work/out" 2>&1
+}
+fake dpkg-query 'exit 1'
+few
+grep -q "installing nodejs npm$" "$work/out"; ok $? "packages are wanted where their commands are not there"
+fake npm 'exit 0'
+few
+grep -q "installing nodejs$" "$work/out"; ok $? "and not where a command is there"
+fake node 'exit 0'
+few && ! [ -s "$work/out" ]; ok $? "with all commands there is nothing to do"
+# shellcheck disable=SC2016
+fake dpkg-query 'shift 3; for p in "$@"; do [ "$p" = ninja-build ] || printf "ii %s " "$p"; done; exit 1'
+
 fake apt-get 'echo no network; exit 100'
 ! run build; ok $? "a failed installation fails"
 grep -q "no network" "$work/out"; ok $? "and shows why"

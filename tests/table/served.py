@@ -159,14 +159,16 @@ def redis_server(*options):
     found = shutil.which("redis-server")
     if not found:
         return None
-    port, path = free_port(), work / "redis.sock"
+    port = free_port()
+    path = work / f"redis-{port}.sock"
     return Server([found, "--port", port, "--bind", "127.0.0.1", "--unixsocket", path, "--databases", 1, "--save", "",
                    "--appendonly", "no", *options], port, path)
 
 
 def our_server(*options, **how):
     """A front; without a file of tenants there is one, who needs no password."""
-    port, path = free_port(), work / f"table-{len(results)}.sock"
+    port = free_port()
+    path = work / f"table-{port}.sock"
     return Server([program, "table", "--resp", port, "--resp", path, *options], port, path, env=clean_env(), **how)
 
 

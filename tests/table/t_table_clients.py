@@ -18,7 +18,9 @@ from served import *
 import libhiredis
 
 MODULE_MISSING = "the module redis (python3-redis) is not installed"
+# The standard set of redis-benchmark is these and what is about other values than strings.
 BENCHMARK_TESTS = "ping_inline,ping_mbulk,set,get,incr,mset"
+BENCHMARK_OTHERS = "lpush rpush lpop rpop sadd hset spop zadd zpopmin lrange_100 lrange_300 lrange_500 lrange_600"
 LARGE_BYTES = 20 << 20
 
 
@@ -245,6 +247,17 @@ def test_redis_benchmark(server):
                 f"redis-benchmark {where[0]} -P {pipeline}: its tests complete without an error")
             ok("rror" not in said.replace("errors: 0", "") and "WARN" not in said,
                f"redis-benchmark {where[0]} -P {pipeline}: and it has nothing to complain about", said)
+    quick = ["redis-benchmark", "-p", str(server.port), "-n", "100", "-c", "2", "--csv"]
+    done = subprocess.run(quick, capture_output=True, timeout=REPLY_SECONDS_MAX, env=clean_env())
+    names = [line.split(",")[0].strip('"') for line in done.stdout.decode().splitlines()[1:]]
+    ok(done.returncode == 1 and b"unknown command 'LPUSH'" in done.stderr
+       and names == ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR"],
+       "redis-benchmark: all of its tests in a row end at LPUSH, which is not there", done)
+    for one in BENCHMARK_OTHERS.split():
+        done = subprocess.run([*quick, "-t", one], capture_output=True, timeout=REPLY_SECONDS_MAX, env=clean_env())
+        command = "LPUSH" if one.startswith("lrange") else one.upper()
+        ok(done.returncode == 1 and f"ERR unknown command '{command}'".encode() in done.stderr,
+           f"redis-benchmark: {one} is told that the command is unknown", done)
 
 
 def main():
