@@ -3,15 +3,15 @@
  * khop.c - a graph in a server of keys, and a client that walks it.
  *
  *   khop fill PORT NODES DEGREE SEED
- *   khop gets|mget|strlen|call|one PORT NODES DEPTH CALLS SEED
+ *   khop gets|mget|strlen|call|one|module PORT NODES DEPTH CALLS SEED
  *
  * The key of a node is its number in decimal, the value its friends as numbers of 32 bits, little
  * endian; a node has DEGREE / 2 to DEGREE * 3 / 2 friends at random. A walk sums the lengths of the
  * lists within DEPTH hops of a random node, met again or not (count_friend_list of Shredder, SoCC
  * 2019). `gets` asks for one list after the other; `mget` for all of one hop at once, in MGETs of
  * 100 keys that are written without waiting; `strlen` is the same but asks only for the lengths of
- * the last hop; `call` has the server's function khop do it, `one` the function one. The client is
- * hiredis. Prints one JSON object; the same seed must give the same sum.
+ * the last hop; `call` has the server's function khop do it, `one` and `module` those of that
+ * name. The client is hiredis. Prints one JSON object; the same seed must give the same sum.
  */
 #include "base/clock.h"
 #include "base/random.h"
@@ -26,7 +26,7 @@
 
 enum { KEYS_AT_ONCE = 100, FILLS_AT_ONCE = 256, NUMBER_BYTES = 16 };
 
-enum how { GETS, MGET, STRLEN, CALL, ONE };
+enum how { GETS, MGET, STRLEN, CALL, ONE, MODULE };
 
 struct ids {
     uint32_t *ids;
@@ -178,9 +178,10 @@ walk(enum how how, char **words)
     for (uint64_t i = 0; i < calls; i++) {
         uint32_t root = (uint32_t)base_random_below(&dice, nodes);
         uint64_t call_ns = base_clock_monotonic_ns();
-        sum += how == CALL  ? walk_there("khop", root, depth)
-               : how == ONE ? walk_there("one", root, depth)
-                            : walk_here(how, root, depth);
+        sum += how == CALL     ? walk_there("khop", root, depth)
+               : how == ONE    ? walk_there("one", root, depth)
+               : how == MODULE ? walk_there("module", root, depth)
+                               : walk_here(how, root, depth);
         times[i] = base_clock_monotonic_ns() - call_ns;
     }
     double wall_s = (double)(base_clock_monotonic_ns() - begin_ns) / 1e9;
@@ -218,10 +219,10 @@ fill(char **words)
 int
 main(int count, char **words)
 {
-    static const char *const hows[] = {"gets", "mget", "strlen", "call", "one"};
+    static const char *const hows[] = {"gets", "mget", "strlen", "call", "one", "module"};
     if (count < 6)
         bench_die("usage: khop fill PORT NODES DEGREE SEED\n"
-                  "       khop gets|mget|strlen|call|one PORT NODES DEPTH CALLS SEED");
+                  "       khop gets|mget|strlen|call|one|module PORT NODES DEPTH CALLS SEED");
     server = redisConnect("127.0.0.1", (int)bench_number(words[2]));
     if (!server || server->err)
         bench_die("port %s: %s", words[2], server ? server->errstr : "no memory");

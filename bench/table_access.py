@@ -11,9 +11,6 @@ after the engine has compiled; a native call copies into an array that is used a
 did. A module of WebAssembly (table_access_wasm.c) does the same, one by one.
 """
 import os
-import pathlib
-import shutil
-import subprocess
 
 import common
 import table_peers
@@ -25,17 +22,6 @@ WAYS = {"runtime": "one by one", "many": "together"}
 PEERS = {"scratch": ("native call that copies", (">=", 5)), "fresh": ("native call, new array", None),
          "c": ("C", (">=", 0.5))}
 MODULE_PEERS = {"runtime": ("JavaScript, one by one", None), "c": ("C", None)}
-
-
-def module(bench):
-    """The workloads compiled to WebAssembly; no word where they cannot be."""
-    if not shutil.which("clang") or not shutil.which("wasm-ld"):
-        return []
-    here = pathlib.Path(__file__).resolve().parent
-    target = bench.work / "table_access.wasm"
-    subprocess.run(["clang", "--target=wasm32", "-mbulk-memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-I", here.parent / "include",
-                    "-o", target, here / "table_access_wasm.c"], check=True)
-    return [target]
 
 
 def rows(bench, name, taken, way, rounds, peers=PEERS):
@@ -61,7 +47,7 @@ def main():
         # As in the server, where the engine is loaded later; the program is linked with it.
         bench.environment["JSC_usePollingTraps"] = "1"
         rounds = bench.rounds(ROUNDS, 2)
-        said = bench.measure("table_access", NODES // (5 if bench.quick else 1), rounds, *module(bench))
+        said = bench.measure("table_access", NODES // (5 if bench.quick else 1), rounds, *table_peers.module(bench, "table_access_wasm.c"))
         for workload, name in WORKLOADS.items():
             for way, way_name in WAYS.items():
                 rows(bench, f"{name}, {way_name}", said[workload], way, rounds)

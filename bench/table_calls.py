@@ -9,7 +9,7 @@ one MGET.
 The graph has 100,000 nodes with 50 friends on average, kept as 32-bit numbers in one value a node; a walk of 3 hops sums
 the lengths of about 2,550 lists (khop.c, which also is the client, by hiredis; the same walks everywhere, which must
 give the same sum). In JavaScript the lists of all friends of a node are opened together (kv.follow()), for comparison
-also one by one; in Lua the last hop asks only for lengths. Wall times of walks are those of one connection that waits for
+also one by one; a module of WebAssembly does it together (table_calls_wasm.c); in Lua the last hop asks only for lengths. Wall times of walks are those of one connection that waits for
 each answer; /cpu-s are calls by a second of the server's processor time, by redis-benchmark and our own client (load.c),
 after functions have been called long enough to be compiled. With one key a call most of the cost is the request.
 """
@@ -19,15 +19,17 @@ import table_peers
 ROUNDS = 5
 NODES, DEGREE, DEPTH, GRAPH_SEED = 100_000, 50, 3, 11
 # Walks in a round; the client without pipelining is slow.
-WALKS = {"gets": 4, "mget": 40, "strlen": 40, "call": 400, "one": 400}
+WALKS = {"gets": 4, "mget": 40, "strlen": 40, "call": 400, "one": 400, "module": 400}
 WALK_NAMES = {"gets": "client, a GET a node", "mget": "client, MGETs of 100 pipelined",
-              "strlen": "client, the last hop by STRLEN", "one": "FCALL, a kv.open() a node"}
+              "strlen": "client, the last hop by STRLEN", "one": "FCALL, a kv.open() a node",
+              "module": "FCALL of a module"}
 VALUE_BYTES, VALUES, PARTS = 4096, 10_000, 50
 EMPTY_REQUESTS, PART_REQUESTS, WALK_REQUESTS = 300_000, 200_000, 400
 # Before anything is counted; our compilers work beside the first calls, and their time would be charged to these.
 WARM_CALLS = {("FCALL", "noop", "0"): 100_000, ("FCALL", "part", "1", "KEY"): 100_000,
               ("FCALL", "parts", str(PARTS), *["KEY"] * PARTS): 4_000,
-              ("FCALL", "khop", "0", "NUMBER", str(DEPTH)): 2_000, ("FCALL", "one", "0", "NUMBER", str(DEPTH)): 2_000}
+              ("FCALL", "khop", "0", "NUMBER", str(DEPTH)): 2_000, ("FCALL", "one", "0", "NUMBER", str(DEPTH)): 2_000,
+              ("FCALL", "module", "0", "NUMBER", str(DEPTH)): 2_000}
 
 LUA = b"""#!lua name=bench
 local function walk(node, depth)
@@ -89,7 +91,13 @@ def prepare(bench, server, library):
         wire.call("FUNCTION", "LOAD", "REPLACE", library)
     bench.measure("khop", "fill", server.port, NODES, DEGREE, GRAPH_SEED)
     table_peers.fill(bench, server, VALUES, VALUE_BYTES)
+    for source in table_peers.module(bench, "table_calls_wasm.c") if server.name == "ours" else []:
+        with server.wire() as wire:
+            wire.call("FUNCTION", "LOAD", "REPLACE", b"#!wasm name=module\n" + source.read_bytes())
+        server.has_module = True
     for words, count in WARM_CALLS.items():
+        if words[1] == "module" and "module" not in ways(server):
+            continue
         requests = count if server.name == "ours" else count // 100
         table_peers.load(bench, server, words, keys=VALUES, requests=requests, pipeline=4, missing=True)
     bench.say(f"{server.name}: filled, and its functions called")
@@ -113,6 +121,11 @@ def add_rows(bench, what, servers, taken, target, lines):
     bench.say(f"{what}: done")
 
 
+def ways(server):
+    """How SERVER can be walked: a module is not for all."""
+    return [how for how in WALKS if how != "module" or getattr(server, "has_module", False)]
+
+
 class Walks:
     """Walks by one connection; HOW is that of khop.c."""
 
@@ -130,46 +143,66 @@ def check_sums(bench, servers, turn):
     """Everybody walks the same ways and must come to the same end."""
     found = {}
     for server in servers:
-        for how in WALKS:
+        for how in ways(server):
             said = bench.measure("khop", how, server.port, NODES, DEPTH, 1, turn + 1)
             found[f"{server.name}, {how}"] = said["sum"]
     if len(set(found.values())) != 1:
         raise common.Failed("khop", 1, f"walks differ: {found}")
 
 
+def walk_rows(bench, servers, taken, how_mine, what, rounds):
+    ours = servers[0]
+    mine = taken[ours.name, how_mine]
+    for how, name in WALK_NAMES.items():
+        for server in servers[:1] if how in ("one", "module") else servers[1:] + servers[:1]:
+            if how == how_mine or how not in ways(server):
+                continue
+            theirs = taken[server.name, how]
+            ratios = [other.ms / one.ms for one, other in zip(mine, theirs)]
+            target = (">=", 60) if how in ("gets", "mget") and server is not ours and how_mine == "call" else None
+            bench.row(what, f"{common.median([one.ms for one in mine]):.3f} ms", f"{name}, {server.name}",
+                      f"{common.median([one.ms for one in theirs]):.2f} ms", common.median(ratios), target, n=rounds,
+                      spread=common.span(ratios))
+
+
 def walks(bench, servers, rounds, lines):
     check_sums(bench, servers, rounds)
     ours = servers[0]
-    taken = {(server.name, how): [] for server in servers for how in WALKS}
+    taken = {(server.name, how): [] for server in servers for how in ways(server)}
     for turn in range(rounds):
         for how in WALKS:
             for server in servers:
-                taken[server.name, how].append(Walks(bench, server, how, turn))
-    mine = taken[ours.name, "call"]
-    for how, name in WALK_NAMES.items():
-        for server in servers[:1] if how == "one" else servers[1:] + servers[:1]:
-            theirs = taken[server.name, how]
-            ratios = [other.ms / one.ms for one, other in zip(mine, theirs)]
-            target = (">=", 60) if how in ("gets", "mget") and server is not ours else None
-            bench.row("a walk in one FCALL, times as fast", f"{common.median([one.ms for one in mine]):.3f} ms",
-                      f"{name}, {server.name}",
-                      f"{common.median([one.ms for one in theirs]):.2f} ms", common.median(ratios), target,
-                      n=rounds, spread=common.span(ratios))
+                if how in ways(server):
+                    taken[server.name, how].append(Walks(bench, server, how, turn))
+    for mine, what in (("call", "a walk in one FCALL, times as fast"), ("module", "the same of a module")):
+        if mine in ways(ours):
+            walk_rows(bench, servers, taken, mine, what, rounds)
     for server in servers:
         lines += [table_peers.latency_line(f"walk, {WALK_NAMES.get(how, 'FCALL')}", server.name,
-                                           taken[server.name, how]) for how in WALKS]
+                                           taken[server.name, how]) for how in ways(server)]
     bench.say("walks of one connection: done")
 
 
 def walks_at_once(bench, servers, rounds, lines):
     """Calls of walks as throughput, for the processor time that each costs the server."""
     taken = {server.name: [] for server in servers}
+    of_module = []
+    ours = servers[0]
     for turn in range(rounds):
         for server in servers:
-            taken[server.name].append(table_peers.load(
-                bench, server, ("FCALL", "khop", "0", "NUMBER", str(DEPTH)), connections=4, keys=NODES, seed=turn + 1,
-                requests=WALK_REQUESTS * (20 if server is servers[0] else 1) // (4 if bench.quick else 1)))
+            taken[server.name].append(walk_load(bench, server, "khop", turn, 20 if server is ours else 1))
+        if "module" in ways(ours):
+            of_module.append(walk_load(bench, ours, "module", turn, 20))
     add_rows(bench, "walk by FCALL, 4 connections", servers, taken, (">=", 40), lines)
+    if of_module:
+        for server in servers[1:]:
+            table_peers.pair_row(bench, "the same of a module", of_module, server.name, taken[server.name])
+        lines.append(table_peers.latency_line("walk by FCALL of a module", ours.name, of_module))
+
+
+def walk_load(bench, server, function, turn, times):
+    return table_peers.load(bench, server, ("FCALL", function, "0", "NUMBER", str(DEPTH)), connections=4, keys=NODES,
+                            seed=turn + 1, requests=WALK_REQUESTS * times // (4 if bench.quick else 1))
 
 
 def parts(bench, servers, rounds, lines):

@@ -267,6 +267,17 @@ class Load:
         return self.requests / max(self.wall_s, 1e-9)
 
 
+def module(bench, source):
+    """SOURCE, in C, compiled to WebAssembly: a list of its path; an empty one where it cannot be."""
+    if not shutil.which("clang") or not shutil.which("wasm-ld"):
+        return []
+    here = pathlib.Path(__file__).resolve().parent
+    target = bench.work / pathlib.Path(source).with_suffix(".wasm")
+    subprocess.run(["clang", "--target=wasm32", "-mbulk-memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-I", here.parent / "include",
+                    "-o", target, here / source], check=True)
+    return [target]
+
+
 def load(bench, server, words, *, address=None, missing=False, **settings):
     """Load SERVER with our own client."""
     protocol = server.protocol()

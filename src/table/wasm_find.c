@@ -25,6 +25,8 @@ enum {
     CHAIN_STEP = 64, /* buckets between two questions */
     KEY_BYTES_MAX = 0xff00,
     LONG_BYTES = 4096,
+    MANY_KEYS = 64,       /* that are looked up in step */
+    MANY_KEYS_ASK = 1024, /* between two questions */
 };
 
 __attribute__((import_module("env"), import_name("ask"))) void ask(void);
@@ -56,14 +58,20 @@ value_of(uint32_t ref)
     return (uint64_t)(*record & 0x3fffffffu) << 32 | at;
 }
 
-EXPORT(find_u32)
-uint64_t
-find_number(uint32_t number)
+static uint32_t
+number_hash(uint32_t number)
 {
     uint32_t h = number ^ WORDS[2];
     h = (h ^ h >> 16) * 0x7feb352du;
     h = (h ^ h >> 15) * 0x846ca68bu;
-    h ^= h >> 16;
+    return h ^ h >> 16;
+}
+
+EXPORT(find_u32)
+uint64_t
+find_number(uint32_t number)
+{
+    uint32_t h = number_hash(number);
     const uint32_t *bucket = bucket_of(h);
     for (uint32_t n = 1; n < CHAIN_MAX; n++) {
         for (uint32_t i = 0; i < SLOTS; i++)
@@ -194,4 +202,49 @@ copy(uint32_t to, uint32_t from, uint32_t length)
 {
     check_room(to, length);
     __builtin_memmove((void *)to, (const void *)from, length);
+}
+
+/*
+ * A look-up waits for memory twice, for the bucket and for the record. What is independent is
+ * waited for together, as long as nothing is guessed wrong: so no branch depends on a bucket.
+ */
+static void
+find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t h = number_hash(numbers[i]);
+        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
+        uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            uint32_t here = bucket[8 + slot];
+            uint32_t fits = (bucket[slot] == h) & ((here & (NUMBER | LIBRARY)) == NUMBER);
+            ref |= here & (0 - fits);
+        }
+        values[i] = (uint64_t)bucket[7] << 32 | ref;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t ref = (uint32_t)values[i];
+        if (ref != 0)
+            values[i] = value_of(ref);
+        else if (values[i] != 0) /* the bucket goes on elsewhere */
+            values[i] = find_number(numbers[i]);
+    }
+}
+
+EXPORT(find_many_u32)
+void
+find_many(const uint32_t *numbers, uint32_t count, uint64_t *values)
+{
+    if (count > KV_ROOM_BYTES / sizeof *values)
+        __builtin_trap();
+    check_room((uint32_t)(uintptr_t)values, count * (uint32_t)sizeof *values);
+    for (uint32_t at = 0; at < count; at += MANY_KEYS) {
+        if (at % MANY_KEYS_ASK == 0)
+            ask();
+        find_in_step(
+            numbers + at, count - at < MANY_KEYS ? count - at : MANY_KEYS, values + at);
+    }
 }

@@ -42,6 +42,7 @@ enum shape {
     SHAPE_CALL,
     SHAPE_FIND,
     SHAPE_FIND_U32,
+    SHAPE_FIND_MANY,
     SHAPE_NOW,
     SHAPE_PUT,
     SHAPE_DEL
@@ -49,16 +50,17 @@ enum shape {
 
 /* Parameters, '>' and results, by the letters of wasm_letter_of(). */
 static const char *const shapes[] = {
-    [SHAPE_CALL] = ">i", [SHAPE_FIND] = "ii>l",  [SHAPE_FIND_U32] = "i>l",
-    [SHAPE_NOW] = ">d",  [SHAPE_PUT] = "iiiid>", [SHAPE_DEL] = "ii>i",
+    [SHAPE_CALL] = ">i",        [SHAPE_FIND] = "ii>l", [SHAPE_FIND_U32] = "i>l",
+    [SHAPE_FIND_MANY] = "iii>", [SHAPE_NOW] = ">d",    [SHAPE_PUT] = "iiiid>",
+    [SHAPE_DEL] = "ii>i",
 };
 
 static const struct {
     const char *name;
     enum shape shape;
 } imports[] = {
-    {"find", SHAPE_FIND}, {"find_u32", SHAPE_FIND_U32}, {"now", SHAPE_NOW},
-    {"put", SHAPE_PUT},   {"del", SHAPE_DEL},
+    {"find", SHAPE_FIND}, {"find_u32", SHAPE_FIND_U32}, {"find_many_u32", SHAPE_FIND_MANY},
+    {"now", SHAPE_NOW},   {"put", SHAPE_PUT},           {"del", SHAPE_DEL},
 };
 
 /* ---- sections ---- */

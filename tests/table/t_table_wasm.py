@@ -100,6 +100,17 @@ redis.registerFunction('j_walk', (keys, args) => walk(+keys[0], +args[0]));""")
         client.ask("SET", node, struct.pack(f"<{len(friends)}I", *friends))
     walks = [(rng.randrange(nodes), rng.randrange(1, 4)) for _ in range(50)]
     is_([client.ask("FCALL", "w_walk", 1, *w) for w in walks], [client.ask("FCALL", "j_walk", 1, *w) for w in walks], "walks over friends")
+    numbers = [int(key) for key in keys if key.isdigit() and int(key) < 1 << 32 and str(int(key)).encode() == key]
+    numbers += [rng.randrange(1 << 32) for _ in range(1000)] + [rng.randrange(nodes) for _ in range(1000)]
+    lengths = []
+    for count in (0, 1, 63, 64, 65, len(numbers)):
+        some = rng.sample(numbers, count)
+        client.ask("SET", "numbers", struct.pack(f"<{count}I", *some))
+        client.send(b"".join(command("STRLEN", n) for n in some) + b"".join(command("EXISTS", n) for n in some))
+        lengths = [client.read() for _ in some]
+        there = sum(client.read() for _ in some)
+        is_(client.ask("FCALL", "w_many", 1, "numbers"), [0, count - there, sum(lengths)], f"{count} numbers are looked up in step")
+    fails(client, "Unreachable", "FCALL", "w_many_out", 0)
     is_(client.ask("FCALL", "w_get", 1, "x" * 0xff01), None, "no key is too long to be looked for")
 
 
@@ -176,6 +187,7 @@ REFUSED = {
     "imports env.open": '(import "env" "open" (func))',
     "imports env.table": '(import "env" "table" (table 1 funcref))',
     "imports kv.global": '(import "kv" "global" (global i32))',
+    "import kv.find_many_u32 has another": '(import "kv" "find_many_u32" (func (param i32 i32)))',
     "import kv.find has another type": '(import "kv" "find" (func (param i32) (result i64)))',
     "start function": "(func $s) (start $s)",
     "several memories": "(memory 1)",

@@ -91,6 +91,35 @@ walk(uint32_t node, uint32_t depth)
     return sum;
 }
 
+/* How many numbers in a value are found differently one by one, how many are no keys, all lengths. */
+KV_FUNCTION(w_many, "no-writes")
+{
+    struct kv_value keys = kv_find(kv_key(0).at, kv_key(0).length);
+    uint32_t count = keys.length / 4, none = 0, wrong = 0;
+    uint64_t sum = 0;
+    struct kv_value *values = kv_alloc(count * sizeof *values);
+    kv_find_many_u32((const uint32_t *)keys.at, count, values);
+    for (uint32_t i = 0; i < count; i++) {
+        struct kv_value one = kv_find_u32(((const uint32_t *)keys.at)[i]);
+        wrong += one.at != values[i].at || one.length != values[i].length;
+        none += values[i].at == NULL;
+        sum += values[i].length;
+    }
+    struct kv_writer writer = {0};
+    kv_write_array(&writer, 3);
+    kv_write_integer(&writer, wrong);
+    kv_write_integer(&writer, none);
+    kv_write_integer(&writer, (int64_t)sum);
+    return kv_written(&writer);
+}
+
+/* Values where nothing may be written. */
+KV_FUNCTION(w_many_out, "no-writes")
+{
+    kv_find_many_u32_raw((const uint32_t *)64, 4, (void *)(uintptr_t)(KV_ROOM_BYTES - 8));
+    return kv_integer(0);
+}
+
 KV_FUNCTION(w_walk, "no-writes")
 {
     return kv_integer(walk((uint32_t)kv_number(kv_key(0), 0), argument(0)));
