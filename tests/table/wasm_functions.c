@@ -91,7 +91,7 @@ walk(uint32_t node, uint32_t depth)
     return sum;
 }
 
-/* How many numbers in a value are found differently one by one, how many are no keys, all lengths. */
+/* Of numbers in a value: those found differently one by one, those that are no keys, all bytes. */
 KV_FUNCTION(w_many, "no-writes")
 {
     struct kv_value keys = kv_find(kv_key(0).at, kv_key(0).length);
