@@ -150,6 +150,8 @@ table_evict_one(struct table *table)
     return true;
 }
 
+#define BUCKET_UNITS (sizeof(struct table_bucket) / TABLE_UNIT_BYTES)
+
 int
 table_make_room(struct table *table, uint32_t units)
 {
@@ -157,7 +159,8 @@ table_make_room(struct table *table, uint32_t units)
     bool evicts = table->policy != TABLE_NO_EVICTION;
     for (unsigned tries = 0;; tries++) {
         uint64_t want = table_used_units(table) + units + TABLE_HEAP_FIRST;
-        if (want <= limit)
+        /* A new key may take a bucket that goes on from a full one, and its growth another. */
+        if (want + (evicts ? 0 : 2 * BUCKET_UNITS) <= limit)
             return 0;
         /* A call evicts some, upkeep the rest. What is evicted in a transaction stays until its
          * end, so it may go further. */
