@@ -220,6 +220,8 @@ static void
 do_operand(struct reader *reader, struct body *body, const uint8_t *begin, uint8_t code)
 {
     struct span *in = &body->in;
+    if (wasm_get_constant(reader, in, code))
+        return;
     switch (code) {
     case 0x02:
     case 0x03:
@@ -266,21 +268,6 @@ do_operand(struct reader *reader, struct body *body, const uint8_t *begin, uint8
     case 0x3f:
     case 0x40:
         do_memory_size(reader, body, begin, code == 0x40);
-        break;
-    case 0x41:
-        (void)wasm_get_leb(reader, in, 32, true);
-        break;
-    case 0x42:
-        (void)wasm_get_leb(reader, in, 64, true);
-        break;
-    case 0x43:
-        (void)wasm_get_bytes(reader, in, 4);
-        break;
-    case 0x44:
-        (void)wasm_get_bytes(reader, in, 8);
-        break;
-    case 0xd0:
-        (void)wasm_get_type(reader, in);
         break;
     case 0xfc:
         do_misc(reader, body, begin);

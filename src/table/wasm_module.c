@@ -292,30 +292,12 @@ do_constant(struct reader *reader, struct span *in, struct out *out)
 {
     const uint8_t *begin = in->at;
     uint8_t code = wasm_get_byte(reader, in);
-    uint32_t function = 0;
-    switch (code) {
-    case 0x41:
-        (void)wasm_get_leb(reader, in, 32, true);
-        break;
-    case 0x42:
-        (void)wasm_get_leb(reader, in, 64, true);
-        break;
-    case 0x43:
-        (void)wasm_get_bytes(reader, in, 4);
-        break;
-    case 0x44:
-        (void)wasm_get_bytes(reader, in, 8);
-        break;
-    case 0xd0:
-        (void)wasm_get_type(reader, in);
-        break;
-    case 0xd2:
-        function = wasm_moved(reader, wasm_get_u32(reader, in));
+    if (code == 0xd2) {
+        uint32_t function = wasm_moved(reader, wasm_get_u32(reader, in));
         wasm_put_byte(out, code);
         wasm_put_u32(out, function);
         begin = in->at;
-        break;
-    default:
+    } else if (!wasm_get_constant(reader, in, code)) {
         wasm_refuse(reader, "the module has a constant that is computed");
     }
     if (wasm_get_byte(reader, in) != 0x0b)

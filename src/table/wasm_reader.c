@@ -227,6 +227,30 @@ wasm_get_type(struct reader *reader, struct span *in)
     return letter;
 }
 
+bool
+wasm_get_constant(struct reader *reader, struct span *in, uint8_t code)
+{
+    switch (code) {
+    case 0x41:
+        (void)wasm_get_leb(reader, in, 32, true);
+        return true;
+    case 0x42:
+        (void)wasm_get_leb(reader, in, 64, true);
+        return true;
+    case 0x43:
+        (void)wasm_get_bytes(reader, in, 4);
+        return true;
+    case 0x44:
+        (void)wasm_get_bytes(reader, in, 8);
+        return true;
+    case 0xd0:
+        (void)wasm_get_type(reader, in);
+        return true;
+    default:
+        return false;
+    }
+}
+
 uint32_t
 wasm_moved(struct reader *reader, uint32_t function)
 {

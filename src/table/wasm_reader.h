@@ -85,6 +85,9 @@ bool wasm_is(struct span span, const char *text);
 char wasm_letter_of(uint8_t type);
 char wasm_get_type(struct reader *reader, struct span *in);
 
+/* Whether the instruction CODE is a constant of its own; then what belongs to it is read. */
+bool wasm_get_constant(struct reader *reader, struct span *in, uint8_t code);
+
 /* The number of a function in the new module. */
 uint32_t wasm_moved(struct reader *reader, uint32_t function);
 

@@ -18,17 +18,6 @@ OTHER = "#!js name=other\nredis.registerFunction('other', () => 'here', {flags: 
 WARM_CALLS, CALLS, LIVES = 20, 400, 5
 
 
-def connect(front, *auth):
-    """A client, as soon as there is a worker for it."""
-    def attempt():
-        try:
-            client = front.client(*auth)
-            return client if client.ask("PING") == "PONG" else None
-        except (AssertionError, Gone, OSError):
-            return None
-    return wait_for(attempt, 60)
-
-
 def load(client):
     answer = client.ask("FUNCTION", "LOAD", LIBRARY)
     if str(answer).startswith("ERR there is no engine"):
