@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "harness.h"
+#include "replies.h"
 
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
@@ -49,18 +50,6 @@ push(struct ids *list, const char *bytes, size_t length)
     list->count += count;
 }
 
-static redisReply *
-next_reply(int type)
-{
-    void *reply;
-    if (redisGetReply(server, &reply) != REDIS_OK)
-        bench_die("the server went away: %s", server->errstr);
-    redisReply *answer = reply;
-    if (answer->type != type)
-        bench_die("another answer than expected: %s", answer->str ? answer->str : "no text");
-    return answer;
-}
-
 /* Take the list in REPLY: its friends into NEXT, if there is one. */
 static uint64_t
 take_list(const redisReply *reply, struct ids *next)
@@ -78,7 +67,7 @@ hop_by_gets(const struct ids *from, struct ids *next)
     uint64_t sum = 0;
     for (size_t i = 0; i < from->count; i++) {
         redisAppendCommand(server, "GET %u", from->ids[i]);
-        redisReply *reply = next_reply(REDIS_REPLY_STRING);
+        redisReply *reply = replies_next(server, REDIS_REPLY_STRING);
         sum += take_list(reply, next);
         freeReplyObject(reply);
     }
@@ -108,7 +97,7 @@ hop_by_mget(const struct ids *from, struct ids *next)
         append_mget(from->ids + at, left < KEYS_AT_ONCE ? left : KEYS_AT_ONCE);
     }
     for (; awaited > 0; awaited--) {
-        redisReply *reply = next_reply(REDIS_REPLY_ARRAY);
+        redisReply *reply = replies_next(server, REDIS_REPLY_ARRAY);
         for (size_t i = 0; i < reply->elements; i++)
             sum += take_list(reply->element[i], next);
         freeReplyObject(reply);
@@ -123,7 +112,7 @@ hop_by_strlen(const struct ids *from)
     for (size_t i = 0; i < from->count; i++)
         redisAppendCommand(server, "STRLEN %u", from->ids[i]);
     for (size_t i = 0; i < from->count; i++) {
-        redisReply *reply = next_reply(REDIS_REPLY_INTEGER);
+        redisReply *reply = replies_next(server, REDIS_REPLY_INTEGER);
         sum += (uint64_t)reply->integer / sizeof(uint32_t);
         freeReplyObject(reply);
     }
@@ -158,7 +147,7 @@ static uint64_t
 walk_there(const char *function, uint32_t root, uint64_t depth)
 {
     redisAppendCommand(server, "FCALL %s 0 %u %u", function, root, (unsigned)depth);
-    redisReply *reply = next_reply(REDIS_REPLY_INTEGER);
+    redisReply *reply = replies_next(server, REDIS_REPLY_INTEGER);
     uint64_t sum = (uint64_t)reply->integer;
     freeReplyObject(reply);
     return sum;
@@ -208,7 +197,7 @@ fill(char **words)
         sum += count;
         awaited++;
         while (awaited > (node + 1 < nodes ? FILLS_AT_ONCE : 0)) {
-            freeReplyObject(next_reply(REDIS_REPLY_STATUS));
+            freeReplyObject(replies_next(server, REDIS_REPLY_STATUS));
             awaited--;
         }
     }

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "harness.h"
+#include "replies.h"
 
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
@@ -46,18 +47,6 @@ enum how { GETS, MGET, PART, KEPT, CALL };
 static const char *const hows[] = {"gets", "mget", "part", "kept", "call"};
 
 static redisContext *server;
-
-static redisReply *
-next_reply(int type)
-{
-    void *reply;
-    if (redisGetReply(server, &reply) != REDIS_OK)
-        bench_die("the server went away: %s", server->errstr);
-    redisReply *answer = reply;
-    if (answer->type != type)
-        bench_die("another answer than expected: %s", answer->str ? answer->str : "no text");
-    return answer;
-}
 
 /* ---------------------------------------------------------------- fetching values */
 
@@ -101,7 +90,7 @@ fetch_by_mget(const char *prefix, const uint32_t *ids, size_t count, take_fn *ta
             append_mget(prefix, ids + asked, now);
             asked += now;
         }
-        redisReply *reply = next_reply(REDIS_REPLY_ARRAY);
+        redisReply *reply = replies_next(server, REDIS_REPLY_ARRAY);
         for (size_t i = 0; i < reply->elements; i++)
             if (reply->element[i]->type == REDIS_REPLY_STRING)
                 take(reply->element[i]->str, reply->element[i]->len);
@@ -138,7 +127,7 @@ sum_of(const redisReply *reply)
 static uint64_t
 take_answer(void)
 {
-    redisReply *reply = next_reply(REDIS_REPLY_ARRAY);
+    redisReply *reply = replies_next(server, REDIS_REPLY_ARRAY);
     uint64_t sum = sum_of(reply);
     freeReplyObject(reply);
     return sum;
@@ -272,7 +261,7 @@ fetch_parts(const uint32_t *ids, size_t count)
     for (size_t asked = 0, answered = 0; answered < count; answered++) {
         for (; asked < count && asked - answered < PARTS_WAITING; asked++)
             redisAppendCommand(server, "GETRANGE %u 16 31", ids[asked]);
-        redisReply *reply = next_reply(REDIS_REPLY_STRING);
+        redisReply *reply = replies_next(server, REDIS_REPLY_STRING);
         take_part(reply->str, reply->len);
         freeReplyObject(reply);
     }
