@@ -12,8 +12,8 @@ import struct
 import sys
 
 PEOPLE, FRIENDSHIPS = 4039, 88234
-# Friends of a person. Counts of people and friendships: https://snap.stanford.edu/data/ego-Facebook.html; the ten
-# people with the most friends: the guide "Facebook Network Analysis" of NetworkX; the quartiles: counted in the file.
+# Counts of people and friendships: https://snap.stanford.edu/data/ego-Facebook.html. Friends of a person: quartiles and
+# the ten with most, as they are said of that file; nobody counted them here.
 QUARTILES = (1, 11, 25, 57)
 MOST = (1045, 792, 755, 547, 347, 294, 291, 254, 245, 235)
 

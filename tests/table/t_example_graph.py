@@ -26,7 +26,7 @@ def distances(circles, start, hops=None):
 
 
 def test_shape():
-    """The figures that SNAP and NetworkX give of ego-Facebook."""
+    """The figures that the generator aims at."""
     pairs = friends.make()
     circles = {person: set(known) for person, known in friends.lists(pairs).items()}
     degrees = sorted(map(len, circles.values()))
