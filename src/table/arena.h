@@ -24,7 +24,7 @@
 
 enum {
     TABLE_UNIT_BYTES = 8,
-    TABLE_VERSION = 1,
+    TABLE_VERSION = 2,
     TABLE_BUCKET_SLOTS = 7,
     TABLE_FIRST_BUCKETS = 16, /* inside the header */
     TABLE_SEGMENTS = 24,
