@@ -33,14 +33,13 @@ append(const char *words)
     snprintf(last.text + used, sizeof last.text - used, "%s", words);
 }
 
-int
+void
 base_err_set(const char *file, int line, int code, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
     record(file, line, code, fmt, args);
     va_end(args);
-    return code;
 }
 
 static int

@@ -24,8 +24,16 @@ struct base_err {
     char text[DOR_ERR_TEXT_BYTES];
 };
 
-/* Record CODE with words that name the object, the cause and what to do next; returns CODE. */
-#define dor_fail(code, ...) base_err_set(__FILE__, __LINE__, (code), __VA_ARGS__)
+/*
+ * Record CODE with words that name the object, the cause and what to do next. The value is CODE,
+ * and the compiler sees that: who fails with a constant does not return 0.
+ */
+#define dor_fail(code, ...)                                                                    \
+    __extension__({                                                                            \
+        const int failed_with_ = (code);                                                       \
+        base_err_set(__FILE__, __LINE__, failed_with_, __VA_ARGS__);                           \
+        failed_with_;                                                                          \
+    })
 
 /* The same for a failed system call: maps ERRNUM to a code and appends the system's words for
  * it. */
@@ -40,7 +48,7 @@ struct base_err {
 #define dor_assert(cond)                                                                       \
     (__builtin_expect(!!(cond), 1) ? (void)0 : base_err_abort(__FILE__, __LINE__, #cond))
 
-int base_err_set(const char *file, int line, int code, const char *fmt, ...)
+void base_err_set(const char *file, int line, int code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5), cold, nonnull(1, 4)));
 int base_err_set_errno(const char *file, int line, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 4, 5), cold, nonnull(1, 4)));
