@@ -33,6 +33,12 @@ base_free(void *p)
     free(p);
 }
 
+void *
+base_keep(void *p)
+{
+    return p;
+}
+
 /* malloc(0) may be NULL, which callers would take for a failure; hence at least one byte. */
 static void *
 uncleared(size_t size_bytes)

@@ -48,6 +48,13 @@ void *base_alloc_pages(size_t page_count) BASE_ALLOCATOR;
  */
 void *base_alloc_huge(size_t size_bytes) BASE_ALLOCATOR;
 
+/*
+ * P, which now belongs to what it is stored in and is freed with it: `loop->buffer = base_keep(p);`
+ * gcc's analyzer does not follow memory into a struct of which it knows only the address, and
+ * would take it for lost there.
+ */
+void *base_keep(void *p);
+
 /* Guards: `AUTO_FREE uint8_t *p = NULL;` and `AUTO_CLOSE int fd = -1;`, always initialised
  * there. */
 #define AUTO_FREE  __attribute__((cleanup(base_auto_free)))

@@ -187,11 +187,13 @@ take_query(struct request *request, struct MHD_Connection *mhd)
         .request = request, .size_bytes = request->node->config.options.header_bytes_max * 2};
     if (MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, NULL, NULL) == 0)
         return;
-    request->call->query = base_alloc(query.size_bytes);
-    if (request->call->query == NULL)
+    char *text = base_alloc(query.size_bytes);
+    if (text == NULL) {
         refuse(request, 0);
-    else
-        MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, take_parameter, &query);
+        return;
+    }
+    request->call->query = base_keep(text);
+    MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, take_parameter, &query);
 }
 
 static bool

@@ -343,7 +343,8 @@ dor_table_keeper_open(const char *directory, struct dor_table_keeper **ret)
     keeper->directory = TAKE(copy);
     keeper->face.ops = &keeper_ops;
     base_mutex_init(&keeper->mutex);
-    *ret = &keeper->face;
+    struct keeper *kept = base_keep(keeper);
+    *ret = &kept->face;
     return 0;
 }
 

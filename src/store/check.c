@@ -261,11 +261,6 @@ tell_root(struct checker *checker, const struct store_root_entry *entry, int err
     return 0;
 }
 
-/* gcc's analyzer loses sight of what is stored in an array of the checker's. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-#endif
 static int
 open_root(struct checker *checker, struct store_root_entry *entry, struct root_check *root)
 {
@@ -283,12 +278,12 @@ open_root(struct checker *checker, struct store_root_entry *entry, struct root_c
     if (err != 0)
         return tell_root(checker, entry, err);
     root->block_count = entry->info.size_bytes / DOR_PAGE_BYTES;
-    root->blocks = base_array(root->block_count, sizeof *root->blocks);
-    return root->blocks == NULL ? DOR_E_NO_MEMORY : 0;
+    void *blocks = base_array(root->block_count, sizeof *root->blocks);
+    if (blocks == NULL)
+        return DOR_E_NO_MEMORY;
+    root->blocks = base_keep(blocks);
+    return 0;
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 static int
 check_roots(struct checker *checker)

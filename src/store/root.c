@@ -440,11 +440,6 @@ read_root_file(
     return dor_fail(DOR_E_CORRUPT, "%s and the catalog do not agree", name);
 }
 
-/* gcc's analyzer loses sight of what is stored behind an entry that is found by searching. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-#endif
 int
 store_root_load(struct dor_store *store, struct store_root_entry *entry)
 {
@@ -458,15 +453,12 @@ store_root_load(struct dor_store *store, struct store_root_entry *entry)
     root->block_count = entry->info.size_bytes / DOR_PAGE_BYTES;
     int err = read_root_file(store, &entry->info, &root->digests);
     if (err != 0) {
-        store_root_unref(root);
+        base_free(root);
         return err;
     }
-    entry->loaded = root;
+    entry->loaded = base_keep(root);
     return 0;
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 /* Whether the file FD is still what was registered, as far as its size and time tell. */
 static int
@@ -662,11 +654,6 @@ find_slot(const struct store_root *root, uint64_t digest)
     return slot;
 }
 
-/* As above: the slots are the root image's. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-#endif
 int
 store_root_index(struct store_root_entry *entry, uint64_t bytes_max)
 {
@@ -681,9 +668,10 @@ store_root_index(struct store_root_entry *entry, uint64_t bytes_max)
     uint64_t slot_count = 64;
     while (slot_count * 3 / 4 < wanted && slot_count * 2 * sizeof *root->slots <= bytes_max)
         slot_count *= 2;
-    root->slots = base_array(slot_count, sizeof *root->slots);
-    if (root->slots == NULL)
+    uint32_t *slots = base_array(slot_count, sizeof *slots);
+    if (slots == NULL)
         return DOR_E_NO_MEMORY;
+    root->slots = base_keep(slots);
     root->slot_mask = slot_count - 1;
     /* Of equal blocks the first is found; what does not fit costs space in the store. */
     uint64_t used = 0;
@@ -696,9 +684,6 @@ store_root_index(struct store_root_entry *entry, uint64_t bytes_max)
     }
     return 0;
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 uint64_t
 store_root_find(const struct store_root_entry *entry, uint64_t digest, uint64_t hint)

@@ -115,11 +115,6 @@ read_frames(
     return 0;
 }
 
-/* gcc's analyzer loses sight of what is stored behind an entry that is found by searching. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
-#endif
 int
 store_segment_open_new(struct store_segment_entry *entry, int fd)
 {
@@ -134,16 +129,13 @@ store_segment_open_new(struct store_segment_entry *entry, int fd)
     int err = store_table_new(
         entry->stream % STORE_STREAM_KINDS == STORE_STREAM_PATCH, &segment->table);
     if (err != 0) {
-        store_segment_close(segment);
+        base_free(segment);
         return err;
     }
     segment->fd = fd;
-    entry->loaded = segment;
+    entry->loaded = base_keep(segment);
     return 0;
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 int
 store_segment_load(struct dor_store *store, struct store_segment_entry *entry)

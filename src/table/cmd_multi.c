@@ -99,7 +99,7 @@ table_multi_queue(struct table_call *call)
     multi->bytes += bytes + sizeof *multi->queued;
     multi->queued[multi->count++] = (struct table_queued){
         .command = call->command,
-        .args = args,
+        .args = base_keep(args),
         .arg_count = call->arg_count,
         .large = client->large,
         .large_count = client->large_count,
@@ -119,8 +119,11 @@ table_cmd_multi(struct table_call *call)
         table_reply_error(call->reply, "ERR MULTI calls can not be nested");
         return 0;
     }
-    call->client->multi = base_zalloc(sizeof *call->client->multi);
-    return call->client->multi == NULL ? DOR_E_NO_MEMORY : table_call_ok(call);
+    struct table_multi *multi = base_zalloc(sizeof *multi);
+    if (multi == NULL)
+        return DOR_E_NO_MEMORY;
+    call->client->multi = base_keep(multi);
+    return table_call_ok(call);
 }
 
 int

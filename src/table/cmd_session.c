@@ -149,7 +149,7 @@ set_text(char **text, const struct table_arg *arg)
         copy[arg->length] = '\0';
     }
     base_free(*text);
-    *text = copy;
+    *text = base_keep(copy);
     return 0;
 }
 

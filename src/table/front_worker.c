@@ -64,7 +64,7 @@ enqueue(
         free_packet(packet);
         return rc;
     }
-    *worker->queue_end = packet;
+    *worker->queue_end = base_keep(packet);
     worker->queue_end = &packet->next;
     return worker->pidfd < 0 ? 0
                              : front_rewatch(

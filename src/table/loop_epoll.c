@@ -29,6 +29,18 @@ struct epoll_loop {
     int event_count, event_next; /* of this turn; those before next are done */
 };
 
+static void
+free_loop(struct epoll_loop *loop)
+{
+    table_sources_close(&loop->sources);
+    if (loop->fd >= 0)
+        close(loop->fd);
+    if (loop->spare >= 0)
+        close(loop->spare);
+    base_free(loop->buffer);
+    base_free(loop);
+}
+
 static int
 open_loop(const struct table_loop_handler *handler, struct table_loop **ret)
 {
@@ -45,24 +57,18 @@ open_loop(const struct table_loop_handler *handler, struct table_loop **ret)
     else if (loop->fd < 0 || loop->spare < 0)
         rc = dor_fail_errno(errno, "epoll cannot be used");
     if (rc != 0) {
-        table_loop_epoll.close(&loop->loop);
+        free_loop(loop);
         return rc;
     }
-    *ret = &loop->loop;
+    struct epoll_loop *kept = base_keep(loop);
+    *ret = &kept->loop;
     return 0;
 }
 
 static void
 close_loop(struct table_loop *base)
 {
-    struct epoll_loop *loop = (struct epoll_loop *)base;
-    table_sources_close(&loop->sources);
-    if (loop->fd >= 0)
-        close(loop->fd);
-    if (loop->spare >= 0)
-        close(loop->spare);
-    base_free(loop->buffer);
-    base_free(loop);
+    free_loop((struct epoll_loop *)base);
 }
 
 static int

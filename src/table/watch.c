@@ -40,10 +40,14 @@ int
 table_watch_add(struct table_client *client, const struct table_key *key, bool exists)
 {
     struct table_tenant *tenant = client->tenant;
-    if (tenant->watches == NULL &&
-        (tenant->watches = base_zalloc(sizeof *tenant->watches)) == NULL)
-        return DOR_E_NO_MEMORY;
-    struct table_watch **chain = &tenant->watches->chains[key->hash % CHAINS];
+    struct table_watches *watches = tenant->watches;
+    if (watches == NULL) {
+        watches = base_zalloc(sizeof *watches);
+        if (watches == NULL)
+            return DOR_E_NO_MEMORY;
+        tenant->watches = base_keep(watches);
+    }
+    struct table_watch **chain = &watches->chains[key->hash % CHAINS];
     for (struct table_watch *watch = *chain; watch != NULL; watch = watch->next)
         if (watch->client == client && is_of_key(watch, key))
             return 0;

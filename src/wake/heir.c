@@ -71,15 +71,14 @@ sort_in(struct groups *groups, const struct wake_parked *client, size_t parked_c
         return err;
     struct group *group = find_group(groups, state->snapshot);
     if (group == NULL) {
-        group = &groups->items[groups->count];
-        group->parked = base_array(parked_count, sizeof *group->parked);
-        if (group->parked == NULL) {
+        struct wake_parked *parked = base_array(parked_count, sizeof *parked);
+        if (parked == NULL) {
             wake_state_unmap(state);
             return DOR_E_NO_MEMORY;
         }
-        group->state = state;
-        group->name = state->snapshot;
-        groups->count++;
+        group = &groups->items[groups->count++];
+        *group = (struct group){
+            .name = state->snapshot, .state = state, .parked = base_keep(parked)};
     } else {
         wake_state_unmap(state);
     }

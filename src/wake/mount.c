@@ -106,10 +106,13 @@ worker_start(struct dor_mount *mount, struct mount_worker *worker)
         err = watch(worker->epoll_fd, mount->stop_fd, EPOLLIN);
     if (err == 0)
         err = wake_worker_new(mount->server, &worker->pages);
-    if (err == 0 && (worker->bounce = base_alloc_pages(WAKE_WINDOW_PAGES)) == NULL)
-        err = DOR_E_NO_MEMORY;
-    if (err == 0)
-        err = base_thread_start(&worker->thread, "mount", serve, worker);
+    if (err != 0)
+        return err;
+    void *bounce = base_alloc_pages(WAKE_WINDOW_PAGES);
+    if (bounce == NULL)
+        return DOR_E_NO_MEMORY;
+    worker->bounce = base_keep(bounce);
+    err = base_thread_start(&worker->thread, "mount", serve, worker);
     worker->started = err == 0;
     return err;
 }

@@ -53,7 +53,7 @@ add_file(struct mount_files *files, const char *name, unsigned mode, uint64_t si
         return DOR_E_NO_MEMORY;
     memcpy(copy, name, name_bytes);
     items[files->count++] =
-        (struct mount_file){.name = copy, .mode = mode, .size_bytes = size_bytes};
+        (struct mount_file){.name = base_keep(copy), .mode = mode, .size_bytes = size_bytes};
     return 0;
 }
 
