@@ -52,6 +52,7 @@ table_control_send(
         packet.msg_control = &room;
         packet.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
         struct cmsghdr *header = CMSG_FIRSTHDR(&packet);
+        dor_assert(header != NULL);
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);

@@ -41,7 +41,9 @@ make_environment(void)
     while (environ != NULL && environ[count] != NULL)
         count++;
     char **ret = base_array(count + 1, sizeof(char *));
-    for (size_t i = 0; ret != NULL && i < count; i++)
+    if (ret == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
         if (is_passed_on(environ[i]))
             ret[kept++] = environ[i];
     return ret;

@@ -481,30 +481,39 @@ table_functions_forget(struct table_tenant *tenant)
     functions->registry = NULL;
 }
 
+/* What the tenant of CALL has of functions; it goes with the tenant. */
+static struct table_functions *
+new_functions(struct table_call *call)
+{
+    struct table_tenant *tenant = call->tenant;
+    struct table_functions *functions = base_zalloc(sizeof *functions);
+    if (functions == NULL)
+        return NULL;
+    functions->tenant = tenant;
+    functions->worker = call->worker;
+    functions->engine = table_worker_engine(call->worker);
+    tenant->functions = base_keep(functions);
+    tenant->functions_free = free_functions;
+    return functions;
+}
+
 int
 table_functions_of(struct table_call *call, struct table_functions **ret)
 {
-    struct table_tenant *tenant = call->tenant;
-    struct table_functions *functions = tenant->functions;
-    if (functions == NULL) {
-        functions = base_zalloc(sizeof *functions);
-        if (functions == NULL)
-            return DOR_E_NO_MEMORY;
-        functions->tenant = tenant;
-        functions->worker = call->worker;
-        functions->engine = table_worker_engine(call->worker);
-        tenant->functions = functions;
-        tenant->functions_free = free_functions;
-    }
-    if (functions->registry == NULL) {
-        int rc = make_registry(
+    struct table_functions *functions = call->tenant->functions;
+    if (functions == NULL)
+        functions = new_functions(call);
+    if (functions == NULL)
+        return DOR_E_NO_MEMORY;
+    int rc = 0;
+    if (functions->registry == NULL)
+        rc = make_registry(
             functions, (struct table_engine_bytes){NULL, 0}, &functions->registry);
-        if (rc != 0)
-            return rc;
+    if (rc == 0) {
+        table_functions_touch(functions);
+        *ret = functions;
     }
-    table_functions_touch(functions);
-    *ret = functions;
-    return 0;
+    return rc;
 }
 
 /* Load SOURCE into a registry that may go on with it; *RET is NULL when it is the present one. */
@@ -694,15 +703,12 @@ may_wait(struct table_call *call)
     return true;
 }
 
+/* FUNCTION is one of FUNCTIONS, or NULL if there is none of the name that CALL gives. */
 static int
-call_function(struct table_call *call, const uint8_t *name, size_t length, bool read_only)
+call_function(
+    struct table_call *call, struct table_functions *functions,
+    const struct table_function *function, bool read_only)
 {
-    struct table_functions *functions;
-    int rc = table_functions_of(call, &functions);
-    if (rc != 0)
-        return rc;
-    const struct table_function *function =
-        table_function_find(functions->registry, name, length);
     int64_t key_count;
     if (function == NULL)
         table_reply_error(call->reply, "ERR Function not found");
@@ -723,16 +729,29 @@ call_function(struct table_call *call, const uint8_t *name, size_t length, bool 
     return 0;
 }
 
+static int
+call_named(struct table_call *call, bool read_only)
+{
+    const struct table_arg *name = &call->args[1];
+    struct table_functions *functions;
+    int rc = table_functions_of(call, &functions);
+    if (rc != 0)
+        return rc;
+    const struct table_function *function =
+        table_function_find(functions->registry, name->bytes, name->length);
+    return call_function(call, functions, function, read_only);
+}
+
 int
 table_cmd_fcall(struct table_call *call)
 {
-    return call_function(call, call->args[1].bytes, call->args[1].length, false);
+    return call_named(call, false);
 }
 
 int
 table_cmd_fcall_ro(struct table_call *call)
 {
-    return call_function(call, call->args[1].bytes, call->args[1].length, true);
+    return call_named(call, true);
 }
 
 int
@@ -763,7 +782,7 @@ table_cmd_tfcall(struct table_call *call)
         table_reply_error(call->reply, "ERR Unknown library or function");
         return 0;
     }
-    return call_function(call, name, name_bytes, false);
+    return call_function(call, functions, function, false);
 }
 
 void

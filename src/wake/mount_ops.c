@@ -419,8 +419,8 @@ reply_entries(
         struct entry entry = {offset == 0 ? "." : "..", inode, S_IFDIR};
         if (offset >= 2) {
             size_t index = (size_t)offset - 2;
-            if (listing != NULL ? !entry_of_root(listing, index, &entry)
-                                : !entry_at(snapshot, tree, node_of(inode), index, &entry))
+            if (tree == NULL ? !entry_of_root(listing, index, &entry)
+                             : !entry_at(snapshot, tree, node_of(inode), index, &entry))
                 break;
         }
         struct stat status = {.st_ino = entry.inode, .st_mode = entry.kind};
