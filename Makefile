@@ -29,27 +29,27 @@ demo: build ## store and wake real guests and show what it saves
 test: ## install what is missing, build, and run everything this machine can run
 	@tools/bootstrap build test clients guest
 	@$(MAKE) --no-print-directory build
-	@tools/run-tests $(BUILD) unit fault fuzz lint e2e slow
+	@tools/run-tests $(BUILD) unit fault fuzz lint long e2e slow
 
 check: ## the fast tests, under a minute
 	@tools/bootstrap build test
 	@$(MAKE) --no-print-directory build
 	@tools/run-tests $(BUILD) unit fault fuzz lint
 
-asan: ## fast tests and all fault points under the address and undefined-behaviour sanitizers
+asan: ## all tests without guests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory BUILD=build-asan build \
 	    MESON_ARGS='-Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false'
-	@tools/run-tests build-asan unit fault fuzz slow
+	@tools/run-tests build-asan unit fault fuzz long slow
 
-tsan: ## fast tests under the thread sanitizer
+tsan: ## fast and long tests under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=build-tsan build \
 	    MESON_ARGS='-Doptimization=1 -Db_sanitize=thread -Db_lundef=false'
-	@tools/run-tests build-tsan unit fault
+	@tools/run-tests build-tsan unit fault long
 
-clang: ## fast tests of a clang build, warnings are errors
+clang: ## fast and long tests of a clang build, warnings are errors
 	@tools/bootstrap build test
 	@CC=clang $(MAKE) --no-print-directory BUILD=build-clang build MESON_ARGS=-Dwerror=true
-	@tools/run-tests build-clang unit fault fuzz
+	@tools/run-tests build-clang unit fault fuzz long
 
 analyze: ## build with gcc's analyzer, warnings are errors
 	@$(MAKE) --no-print-directory BUILD=build-analyze build \

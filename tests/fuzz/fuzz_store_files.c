@@ -92,8 +92,7 @@ by_name(const void *a, const void *b)
 static void
 make_store(void)
 {
-    if (access("/dev/shm", W_OK) == 0)
-        setenv("TMPDIR", "/dev/shm", 0);
+    work_in_memory();
     snprintf(store_path, sizeof store_path, "%s/store", tap_dir());
     make_images();
     struct dor_store *store = NULL;

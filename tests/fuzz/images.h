@@ -30,8 +30,7 @@ fuzz_folder(void)
     char image[400];
     if (path[0] != '\0')
         return path;
-    if (access("/dev/shm", W_OK) == 0)
-        setenv("TMPDIR", "/dev/shm", 0);
+    work_in_memory();
     snprintf(path, sizeof path, "%s", tap_dir());
     snprintf(image, sizeof image, "%s/image", path);
     dor_assert(mkdir(image, 0700) == 0);

@@ -249,6 +249,7 @@ main(void)
 {
     base_random_init(&rng, tap_seed());
     umask(0022);
+    work_in_memory();
     snprintf(path, sizeof path, "%s/to", tap_dir());
     make_row();
     make_frame();

@@ -24,14 +24,6 @@ struct image {
     uint8_t *bytes;
 };
 
-/* Tests that write much work in memory where they can: what is tested is not the disk. */
-static inline void
-work_in_memory(void)
-{
-    if (access("/dev/shm", W_OK) == 0)
-        setenv("TMPDIR", "/dev/shm", 0);
-}
-
 /* ------------------------------------------------------------------ making images */
 
 static inline uint8_t *

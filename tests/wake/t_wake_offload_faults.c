@@ -432,8 +432,7 @@ can_watch(void)
 int
 main(void)
 {
-    if (access("/dev/shm", W_OK) == 0)
-        setenv("TMPDIR", "/dev/shm", 0);
+    work_in_memory();
     alarm(SECONDS_MAX);
     snprintf(socket_path, sizeof socket_path, "%s/socket", tap_dir());
     snprintf(store_path, sizeof store_path, "%s/store", tap_dir());

@@ -58,7 +58,7 @@ def test_working_set():
     is_(set_of.get("candidate_pages"), 0, "and then it is known what is needed")
     with Server(where=folder) as server:
         finish(server.vmm(*pages, f"await={set_of['pages'] * 9 // 10}"), "a third wake")
-    ok(server.stat["pushed_pages"] > set_of["pages"] * 9 // 10, "the working set is given ahead", server.stat)
+    ok(server.stat["pushed_pages"] >= set_of["pages"] * 9 // 10, "the working set is given ahead", server.stat)
     ok(server.stat["copied_pages"] < first["copied_pages"] / 4, "and hardly anything is asked for", first, server.stat)
 
 
