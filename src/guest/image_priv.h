@@ -30,7 +30,8 @@ struct guest_file {
     int fd;           /* kept open where holes may be asked for, otherwise -1 */
     unsigned mode;
     uint64_t size_bytes;
-    uint8_t *data; /* all of it, mapped; NULL when empty */
+    uint64_t hole_bytes; /* at its begin */
+    uint8_t *data;       /* all of it, mapped; NULL when empty */
 };
 
 /* Where pages of the row are in the files. */
@@ -104,7 +105,7 @@ guest_file_is_whole_pages(const struct guest_file *file)
     return file->size_bytes > 0 && file->size_bytes % 4096 == 0;
 }
 
-/* Whether the file begins with these bytes. */
+/* Whether the file begins with these bytes, which are not zeros. */
 bool guest_file_begins(const struct guest_file *file, const void *bytes, size_t size_bytes);
 
 /* ---- image_row.c ---- */

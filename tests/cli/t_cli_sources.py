@@ -94,6 +94,16 @@ def test_diffs():
     is_(said["logical_bytes"], len(full), "it makes a full snapshot")
     says("get it", "get", "one", "-o", str(out), store=store)
     holds(out, after_one, "a diff is applied: holes keep the parent's pages")
+    if os.access("/dev/shm", os.W_OK):
+        in_memory, after = make_diff("memory.diff", full, {3: page_of(7), 100: page_of(8)})
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            subprocess.run(["cp", "--sparse=always", in_memory, f"{folder}/diff"], check=True)
+            for name in ("memory", "again"):
+                says(f"put a diff that is in memory: {name}", "put", name, f"{folder}/diff", "--diff", "--parent", "full", store=store)
+                says("get it", "get", name, "-o", str(out), store=store)
+                holds(out, after, "nobody who looked at it has filled its holes")
+                says("forget it", "rm", name, store=store)
+                out.unlink()
     says("put both at once", "put", "two", one, two, "--diff", "--parent", "full", store=store)
     says("get them", "get", "two", "-o", str(out), store=store)
     holds(out, after_two, "a chain of diffs is applied in order")
