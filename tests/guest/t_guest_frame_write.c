@@ -231,6 +231,7 @@ int
 main(void)
 {
     struct base_buf buf = {0};
+    work_in_memory();
     set_paths("criu");
     make_criu(from_path);
     set_paths("core");

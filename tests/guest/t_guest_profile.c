@@ -350,6 +350,7 @@ test_wrong_vmlinux(void)
 int
 main(void)
 {
+    work_in_memory();
     synth_init(&synth, &(struct synth_kind){0});
     test_text();
     test_bad_text();
