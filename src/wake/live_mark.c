@@ -125,6 +125,15 @@ live_mark_prepare(struct dor_live *live)
     return 0;
 }
 
+static bool
+is_marked(struct dor_live *live, const struct live_range *range)
+{
+    base_mutex_lock(&live->lock);
+    bool marked = range->marked;
+    base_mutex_unlock(&live->lock);
+    return marked;
+}
+
 int
 live_mark_all(struct dor_live *live)
 {
@@ -132,7 +141,7 @@ live_mark_all(struct dor_live *live)
     for (size_t i = 0; rc == 0 && i < live->range_count; i++) {
         struct live_range *range = &live->ranges[i];
         int errnum = EINVAL;
-        if (range->marked)
+        if (is_marked(live, range))
             do
                 errnum =
                     set_mark(live, range->address, range->page_count * DOR_PAGE_BYTES, true);

@@ -21,7 +21,8 @@ struct live_range {
     uint64_t address;
     uint64_t page_count;
     uint64_t first_page;
-    bool marked; /* or it is to be; otherwise it is copied while the owner stands still */
+    /* Or it is to be; otherwise it is copied while the owner stands still. Under the lock. */
+    bool marked;
 };
 
 /* Threads that wait to write are at most so many at a time; more wait in the kernel. */
