@@ -13,6 +13,7 @@ from tables import *
 HERE = pathlib.Path(__file__).resolve().parent
 INCLUDE = HERE.parent.parent / "include"
 CALL, TABLE, END = 0x1000000, 0x2000000, 0xffffffff
+MEMORY_GIBIBYTES = 4  # that a memory of WebAssembly reserves, and more
 seed = int(os.environ.get("DOR_SEED") or random.randrange(1 << 32))
 print(f"# seed={seed}")
 rng = random.Random(seed)
@@ -300,6 +301,12 @@ def ask_again(front):
         return None
 
 
+def gibibytes_reserved(pid):
+    """What a process has reserved of its address space."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmSize:")[1].split()[0]) / (1 << 20)
+
+
 def test_tenants(module):
     """One worker, one memory, many tenants: each sees what is its own."""
     count = 12
@@ -312,6 +319,9 @@ def test_tenants(module):
         client.ask("SET", "who", f"tenant {i}")
         client.ask("SET", "secret", struct.pack("<I", 0x5ec0de00 + i) * (50_000 * (i + 1)))
         client.ask("FUNCTION", "LOAD", first_line("functions") + module)
+        client.ask("FCALL", "w_get", 1, "who")
+        if i == 0:
+            alone = gibibytes_reserved(workers_of(front)[0])
     for turn in range(3):
         is_([c.ask("FCALL", "w_get", 1, "who") for c in clients], [f"tenant {i}" for i in range(count)], "each finds its own")
     sizes = [c.ask("FCALL", "w_length", 1, "secret") for c in clients]
@@ -325,12 +335,14 @@ def test_tenants(module):
     fails(clients[1], "took longer", "FCALL", "w_loop", 0)
     is_(clients[2].ask("FCALL", "w_count", 0), 42, "others go on after one was stopped")
     is_(len(workers_of(front)), 1, "all in one worker")
-    status = pathlib.Path(f"/proc/{workers_of(front)[0]}/status").read_text()
-    reserved = int(status.split("VmSize:")[1].split()[0]) >> 20
-    ok(reserved < 256, "one memory is reserved for all", f"{reserved} GiB")
+    each = (gibibytes_reserved(workers_of(front)[0]) - alone) / (count - 1)
+    ok(each < MEMORY_GIBIBYTES, "one memory is reserved for all", f"{each} GiB more a tenant")
     front.end()
 
 
+if os.environ.get("DOR_SANITIZER") == "thread":
+    skip("JavaScriptCore stops threads by signals, which the sanitizer holds back", "storage functions in WebAssembly")
+    done()
 if not shutil.which("clang") or not shutil.which("wasm-ld") or not shutil.which("wat2wasm"):
     skip("clang, wasm-ld and wat2wasm make the modules", "storage functions in WebAssembly")
     done()
