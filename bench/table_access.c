@@ -11,7 +11,8 @@
  * Ways: `runtime` is the engine's plugin with the library that tenants have, one kv.open() after
  * the other; `many` the same with kv.follow() and kv.openAll(); `fresh` a native call that returns
  * a new array, `scratch` one that copies into an array of the caller's; `wasm` is MODULE,
- * table_access_wasm.c compiled, in the same plugin; `c` is table_find(). All take turns in one
+ * table_access_wasm.c compiled, in the same plugin, one by one, `wasm_many` the same with
+ * kv_find_many_u32(); `c` is table_find(). All take turns in one
  * thread, and their results must be equal. Prints one JSON object: lookups by a second of the
  * thread's processor time, a number for each round.
  */
@@ -44,10 +45,11 @@ enum {
 };
 
 enum workload { KHOP, SUM, TEXT, WORKLOADS };
-enum way { RUNTIME, MANY, FRESH, SCRATCH, IN_C, WASM, WAYS };
+enum way { RUNTIME, MANY, FRESH, SCRATCH, IN_C, WASM, WASM_MANY, WAYS };
 
 static const char *const workload_names[] = {"khop", "sum", "text"};
-static const char *const way_names[] = {"runtime", "many", "fresh", "scratch", "c", "wasm"};
+static const char *const way_names[] = {"runtime", "many", "fresh",    "scratch",
+                                        "c",       "wasm", "wasm_many"};
 
 static struct table *table;
 static uint32_t seed; /* of the table's hashes */
@@ -103,7 +105,9 @@ static const char runtime_js[] =
     "  let sum = count;\n"
     "  if (depth === 1) return count;\n"
     "  kv.follow(list, 0, count, found, depth === 2 ? 0 : 300);\n"
-    "  for (let i = 0; i < count; i++) sum = (sum + khopMany(found[i], depth - 1)) | 0;\n"
+    "  if (depth === 2) for (let i = 0; i < count; i++) sum = (sum + (kv.len(found[i]) >>> 2)) "
+    "| 0;\n"
+    "  else for (let i = 0; i < count; i++) sum = (sum + khopMany(found[i], depth - 1)) | 0;\n"
     "  return sum;\n"
     "}\n"
     "function sumOf(list) {\n"
@@ -380,8 +384,8 @@ native_run(const struct native *native, enum workload workload, uint32_t turn)
 
 static struct table_engine *engine;
 static void *engine_tenant;
-/* One by one, many at once, and the module's. */
-static uint32_t function_numbers[3][WORKLOADS];
+/* One by one, many at once, and both of the module. */
+static uint32_t function_numbers[4][WORKLOADS];
 static int arena_fd;
 
 static int
@@ -430,7 +434,7 @@ note_function(
     for (size_t i = 0; i < WORKLOADS; i++) {
         size_t length = strlen(workload_names[i]);
         if (name.length >= length && !memcmp(workload_names[i], name.bytes, length))
-            function_numbers[is_module ? 2 : name.length > length][i] = number;
+            function_numbers[2 * is_module + (name.length > length)][i] = number;
     }
     return 0;
 }
@@ -540,9 +544,23 @@ static struct native natives[WAYS];
 static uint32_t
 run_one(enum way way, enum workload workload, uint32_t turn)
 {
-    if (way == RUNTIME || way == MANY || way == WASM)
-        return engine_run(way == WASM ? 2 : way == MANY, workload, turn);
-    return way == IN_C ? run_in_c(workload, turn) : native_run(&natives[way], workload, turn);
+    switch (way) {
+    case RUNTIME:
+        return engine_run(0, workload, turn);
+    case MANY:
+        return engine_run(1, workload, turn);
+    case WASM:
+        return engine_run(2, workload, turn);
+    case WASM_MANY:
+        return engine_run(3, workload, turn);
+    case IN_C:
+        return run_in_c(workload, turn);
+    case FRESH:
+    case SCRATCH:
+    case WAYS:
+    default:
+        return native_run(&natives[way], workload, turn);
+    }
 }
 
 /* Lookups by a second, of calls for at least ROUND_MS. */

@@ -33,12 +33,13 @@ WARM_CALLS = {("FCALL", "noop", "0"): 100_000, ("FCALL", "part", "1", "KEY"): 10
 
 LUA = b"""#!lua name=bench
 local function walk(node, depth)
-  if depth == 1 then return redis.call('STRLEN', node) / 4 end
   local list = redis.call('GET', node)
   local sum = #list / 4
   for i = 1, #list, 4 do
     local a, b, c, d = string.byte(list, i, i + 3)
-    sum = sum + walk(string.format('%.0f', a + b * 256 + c * 65536 + d * 16777216), depth - 1)
+    local friend = string.format('%.0f', a + b * 256 + c * 65536 + d * 16777216)
+    if depth == 2 then sum = sum + redis.call('STRLEN', friend) / 4
+    else sum = sum + walk(friend, depth - 1) end
   end
   return sum
 end
@@ -61,9 +62,9 @@ const friends = [0, 1, 2, 3].map(() => new Int32Array(128));
 function walk(list, depth) {
   const count = kv.len(list) >>> 2, found = friends[depth];
   let sum = count;
-  if (depth === 1) return count;
   kv.follow(list, 0, count, found, depth === 2 ? 0 : 300);
-  for (let i = 0; i < count; i++) sum += walk(found[i], depth - 1);
+  if (depth === 2) for (let i = 0; i < count; i++) sum += kv.len(found[i]) >>> 2;
+  else for (let i = 0; i < count; i++) sum += walk(found[i], depth - 1);
   return sum;
 }
 function oneByOne(node, depth) {

@@ -62,6 +62,8 @@ typedef const uint8_t *kv_reply;
 
 KV_IMPORT(find) uint64_t kv_find_raw(const void *key, uint32_t length);
 KV_IMPORT(find_u32) uint64_t kv_find_u32_raw(uint32_t key);
+KV_IMPORT(find_many)
+void kv_find_many_raw(const void *keys, uint32_t count, void *values);
 KV_IMPORT(find_many_u32)
 void kv_find_many_u32_raw(const uint32_t *keys, uint32_t count, void *values);
 
@@ -104,6 +106,25 @@ static inline void
 kv_find_many_u32(const uint32_t *keys, uint32_t count, struct kv_value *values)
 {
     kv_find_many_u32_raw(keys, count, values);
+}
+
+/* The same for COUNT keys that are bytes, and lie anywhere outside of VALUES, as KEYS does. */
+static inline void
+kv_find_many(const struct kv_value *keys, uint32_t count, struct kv_value *values)
+{
+    kv_find_many_raw(keys, count, values);
+}
+
+/*
+ * Have the first BYTES of each of COUNT values near, all at once: reading them one after the other
+ * waits for memory at each.
+ */
+static inline void
+kv_touch(const struct kv_value *values, uint32_t count, uint32_t bytes)
+{
+    for (uint32_t at = 0; at < bytes; at += 64)
+        for (uint32_t i = 0; i < count; i++)
+            (void)*(const volatile uint8_t *)(values[i].at + (at < values[i].length ? at : 0));
 }
 
 /* ---- what the function was called with ---- */

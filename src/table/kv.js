@@ -65,8 +65,8 @@ function live(ref) {
   return (ref & EXPIRES) !== 0 && isDead(record) ? 0 : record;
 }
 
-function hashNumber(number) {
-  let h = number ^ I[2];
+function hashNumber(number, seed) {
+  let h = number ^ seed;
   h ^= h >>> 16;
   h = imul(h, 0x7feb352d);
   h ^= h >>> 15;
@@ -75,7 +75,7 @@ function hashNumber(number) {
 }
 
 function findNumber(number) {
-  const h = hashNumber(number);
+  const h = hashNumber(number, I[2]);
   let at = bucketOf(h);
   for (let n = 0; n < 1048576; n++) {
     for (let i = 0; i < 7; i++)
@@ -107,32 +107,33 @@ function mix(word) {
   return imul(word, 0x1b873593);
 }
 
-function sameKey(record) {
-  const length = I[record], tag = I[record + 1];
-  if (tag >>> 16 !== keyLength) return false;
+// Whether RECORD has the key of LENGTH bytes that lies in WANTED from FROM on.
+function sameKey(record, wanted, from, length) {
+  const head = I[record], tag = I[record + 1];
+  if (tag >>> 16 !== length) return false;
   // Bytes of the key follow those of the value. Places are in words: bytes of 4 GiB are no int32.
-  const bytes = length & VALUE;
-  let word = (record + 2 + ((length >>> 29) & 2) + (bytes >>> 2)) | 0;
+  const bytes = head & VALUE;
+  let word = (record + 2 + ((head >>> 29) & 2) + (bytes >>> 2)) | 0;
   const shift = (bytes & 3) << 3;
-  const whole = keyLength >>> 2;
+  const whole = from + (length >>> 2);
   let low = I[word];
   if (shift === 0) {
-    for (let i = 0; i < whole; i++) {
-      if (low !== keyWords[i]) return false;
+    for (let i = from; i < whole; i++) {
+      if (low !== wanted[i]) return false;
       low = I[++word];
     }
   } else {
-    for (let i = 0; i < whole; i++) {
+    for (let i = from; i < whole; i++) {
       const high = I[++word];
-      if (((low >>> shift) | (high << (32 - shift))) !== keyWords[i]) return false;
+      if (((low >>> shift) | (high << (32 - shift))) !== wanted[i]) return false;
       low = high;
     }
   }
-  const rest = keyLength & 3;
+  const rest = length & 3;
   if (rest === 0) return true;
   let last = low >>> shift;
   if (shift !== 0 && rest * 8 > 32 - shift) last |= I[word + 1] << (32 - shift);
-  return ((last ^ keyWords[whole]) & ((1 << (rest << 3)) - 1)) === 0;
+  return ((last ^ wanted[whole]) & ((1 << (rest << 3)) - 1)) === 0;
 }
 
 function findHash(h) {
@@ -141,7 +142,8 @@ function findHash(h) {
     for (let i = 0; i < 7; i++)
       if (I[at + i] === h) {
         const ref = I[at + 8 + i];
-        if (ref !== 0 && (ref & (NUMBER | LIBRARY)) === 0 && sameKey((ref & UNIT) << 1)) return live(ref);
+        if (ref !== 0 && (ref & (NUMBER | LIBRARY)) === 0 && sameKey((ref & UNIT) << 1, keyWords, 0, keyLength))
+          return live(ref);
       }
     const next = I[at + 7];
     if (next === 0) return 0;
@@ -158,12 +160,12 @@ function finish(h) {
   return h ^ (h >>> 16);
 }
 
-// The number that keyWords spell as it is usually written, or -1.
-function keyNumber(first) {
+// The number that the words spell as it is usually written, or -1.
+function keyNumber(first, words, at) {
   if (keyLength === 0 || keyLength > 10 || (first === 48 && keyLength > 1)) return -1;
   let number = 0;
   for (let i = 0; i < keyLength; i++) {
-    const digit = ((keyWords[i >>> 2] >>> ((i & 3) << 3)) & 255) - 48;
+    const digit = ((words[at + (i >>> 2)] >>> ((i & 3) << 3)) & 255) - 48;
     if (digit < 0 || digit > 9) return -1;
     number = number * 10 + digit;
   }
@@ -182,7 +184,7 @@ function packKey(length) {
 }
 
 function findPacked() {
-  const number = packedNumber();
+  const number = packedNumber(keyWords, 0);
   if (number >= 0) return findNumber(number | 0);
   const words = keyLength >>> 2;
   let h = I[2];
@@ -227,19 +229,19 @@ function encodeText(text, out, at) {
   return at;
 }
 
-// TEXT into keyWords and its hash into keyHash; false if it is long or not ASCII.
-function packText(text) {
+// TEXT into INTO from AT on and its hash into keyHash; false if it has more than MOST bytes or is not ASCII.
+function packText(text, into, at, most) {
   const length = text.length;
-  if (length > 1024) return false;
+  if (length > most) return false;
   const whole = length >>> 2;
   let h = I[2], all = 0;
   for (let i = 0; i < whole; i++) {
-    const at = i << 2;
-    const a = text.charCodeAt(at), b = text.charCodeAt(at + 1);
-    const c = text.charCodeAt(at + 2), d = text.charCodeAt(at + 3);
+    const k = i << 2;
+    const a = text.charCodeAt(k), b = text.charCodeAt(k + 1);
+    const c = text.charCodeAt(k + 2), d = text.charCodeAt(k + 3);
     all |= a | b | c | d;
     const word = a | (b << 8) | (c << 16) | (d << 24);
-    keyWords[i] = word;
+    into[at + i] = word;
     h ^= mix(word);
     h = (imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
   }
@@ -250,21 +252,21 @@ function packText(text) {
     rest |= c << ((i & 3) << 3);
   }
   if (all > 127) return false;
-  if ((length & 3) !== 0) keyWords[whole] = rest;
+  if ((length & 3) !== 0) into[at + whole] = rest;
   keyLength = length;
   keyHash = finish(h ^ mix(rest) ^ length);
   return true;
 }
 
-// The number that the packed text is, or -1.
-function packedNumber() {
-  const first = keyWords[0] & 255;
-  return keyLength > 0 && first >= 48 && first <= 57 ? keyNumber(first) : -1;
+// The number that the key of keyLength bytes in WORDS from AT on is, or -1.
+function packedNumber(words, at) {
+  const first = words[at] & 255;
+  return keyLength > 0 && first >= 48 && first <= 57 ? keyNumber(first, words, at) : -1;
 }
 
 function findText(text) {
-  if (!packText(text)) return findLong(text);
-  const number = packedNumber();
+  if (!packText(text, keyWords, 0, 1024)) return findLong(text);
+  const number = packedNumber(keyWords, 0);
   return number >= 0 ? findNumber(number | 0) : findHash(keyHash);
 }
 
@@ -318,8 +320,13 @@ function find(name) {
 // in which slot the key was. So many are looked up in step: first all buckets are read, then all records, in loops
 // whose reads do not wait for each other.
 
-const MANY = 64;
-const hashes = new Ints(MANY), places = new Ints(MANY), waiting = new Ints(MANY);
+// Nothing is guessed: a branch that depends on a bucket would be wrong half of the time, and what was begun behind it
+// lost. So whether a slot fits is a number (clz32() of zero is 32), and whatever is not as it mostly is, such as a key
+// in the second bucket of a chain, is looked up again by itself.
+
+const MANY = 64, PACKED = 16; // keys, and words of one that is text
+const hashes = new Ints(MANY), places = new Ints(MANY), lengths = new Ints(MANY), packed = new Ints(MANY * PACKED);
+const NUMBER_KEY = -1, OTHER_KEY = -2; // in place of the length of a text
 let touched = 0; // what was read only for having it near; without a use it would not be read
 
 // HANDLES must be an Int32Array, which runs no tenant's code when it is written, with room for COUNT.
@@ -329,62 +336,71 @@ function checkHandles(handles, count) {
   if (apply(bytesOf, handles, []) >>> 2 < count) throw new OutOfRange('there are more keys than handles');
 }
 
-// Into places[] the refs of the COUNT hashes[], 0 where there is none. Only refs count of which the bits KIND are WANTED.
-function placeAll(count, kind, wanted) {
-  let left = count, all = 0;
+// Into places[] a ref for each of the COUNT hashes[], of whatever kind, or 0; the heads of their records are near then.
+function placeAll(count) {
+  const words = I, buckets = words[4], mask = words[5], half = mask >>> 1;
+  let all = 0;
   for (let i = 0; i < count; i++) {
-    places[i] = bucketOf(hashes[i]);
-    waiting[i] = i;
+    let index = hashes[i] & mask;
+    index &= half | (((index - buckets) | 0) >> 31);
+    const at = (words[48 - clz(index >>> 4)] + (index << 4)) | 0;
+    all |= words[at];
+    places[i] = at;
   }
-  for (let n = 0; left > 0 && n < 1048576; n++) {
-    for (let k = 0; k < left; k++) all |= I[places[waiting[k]]];
-    let still = 0;
-    for (let k = 0; k < left; k++) {
-      const i = waiting[k], at = places[i], h = hashes[i];
-      let ref = 0;
-      for (let slot = 0; slot < 7; slot++)
-        if (I[at + slot] === h && (I[at + 8 + slot] & kind) === wanted) {
-          ref = I[at + 8 + slot];
-          break;
-        }
-      if (ref === 0) {
-        const next = I[at + 7];
-        if (next !== 0) waiting[still++] = i;
-        ref = next << 1;
-      }
-      places[i] = ref;
-    }
-    left = still;
+  for (let i = 0; i < count; i++) {
+    const h = hashes[i], at = places[i];
+    const fits = (clz(words[at] ^ h) & 32) >> 5 | (clz(words[at + 1] ^ h) & 32) >> 4 |
+      (clz(words[at + 2] ^ h) & 32) >> 3 | (clz(words[at + 3] ^ h) & 32) >> 2 |
+      (clz(words[at + 4] ^ h) & 32) >> 1 | (clz(words[at + 5] ^ h) & 32) | (clz(words[at + 6] ^ h) & 32) << 1;
+    const ref = words[((at + 39) | 0) - clz(fits | 0)];
+    all |= words[(ref & UNIT) << 1];
+    places[i] = fits === 0 ? 0 : ref;
   }
   touched = all;
 }
 
-// Have the heads of the COUNT records near, and then so many bytes of their values.
-function touchRecords(count, ahead) {
+// Have so many bytes of the values of the COUNT refs near.
+function touchValues(count, ahead) {
+  const words = I;
   let all = 0;
-  for (let i = 0; i < count; i++) all |= I[(places[i] & UNIT) << 1];
-  if (ahead > 0)
+  for (let k = 16; k < ahead >>> 2; k += 16)
     for (let i = 0; i < count; i++) {
-      const ref = places[i], record = (ref & UNIT) << 1, bytes = I[record] & VALUE;
-      const end = ref === 0 ? 0 : record + 2 + ((bytes < ahead ? bytes : ahead) >>> 2);
-      for (let word = record + 16; word < end; word += 16) all |= I[word];
+      const record = (places[i] & UNIT) << 1, end = (words[record] & VALUE) >>> 2;
+      all |= words[record + (k & ((k - end) >> 31))]; // the head again behind the end
     }
   touched = all;
+}
+
+function isNumber(ref) {
+  return (ref & (NUMBER | LIBRARY)) === NUMBER;
 }
 
 function followSome(list, count, handles, first, ahead) {
-  for (let i = 0; i < count; i++) hashes[i] = hashNumber(I[list + i]);
-  placeAll(count, NUMBER | LIBRARY, NUMBER);
-  touchRecords(count, ahead);
-  for (let i = 0; i < count; i++) handles[first + i] = live(places[i]);
+  const words = I, seed = words[2];
+  for (let i = 0; i < count; i++) hashes[i] = hashNumber(words[list + i], seed);
+  placeAll(count);
+  if (ahead > 0) touchValues(count, ahead);
+  for (let i = 0; i < count; i++) {
+    const ref = places[i];
+    handles[first + i] = isNumber(ref) ? live(ref) : findNumber(words[list + i]);
+  }
 }
 
-// What find() will look for; any number will do where it looks for itself.
-function hashOf(name) {
-  if (typeof name === 'number') return hashNumber(name | 0);
-  if (typeof name !== 'string' || !packText(name)) return 0;
-  const number = packedNumber();
-  return number >= 0 ? hashNumber(number | 0) : keyHash;
+// NAME as the key I of many: its hash, its length or what it is instead, and its words.
+function packOne(name, i) {
+  lengths[i] = OTHER_KEY;
+  let number = -1;
+  if (typeof name === 'number') {
+    if (name >>> 0 === name) number = name;
+  } else if (typeof name === 'string' && packText(name, packed, i * PACKED, PACKED * 4)) {
+    number = packedNumber(packed, i * PACKED);
+    hashes[i] = keyHash;
+    lengths[i] = keyLength;
+  }
+  if (number >= 0) {
+    hashes[i] = hashNumber(number | 0, I[2]);
+    lengths[i] = NUMBER_KEY;
+  }
 }
 
 // A key that is text is compared, and lies behind its value.
@@ -397,6 +413,14 @@ function touchKeys(count) {
   touched = all;
 }
 
+function handleOf(i, name) {
+  const ref = places[i], length = lengths[i];
+  if (length === NUMBER_KEY) return isNumber(ref) ? live(ref) : find(name);
+  if (length === OTHER_KEY || ref <= 0 || (ref & LIBRARY) !== 0 ||
+    !sameKey((ref & UNIT) << 1, packed, i * PACKED, length)) return find(name);
+  return live(ref);
+}
+
 function openSome(keys, first, count, handles, ahead) {
   const names = [];
   for (let i = 0; i < count; i++) names[i] = keys[first + i];
@@ -406,11 +430,11 @@ function openSome(keys, first, count, handles, ahead) {
     if (typeof name === 'string') all |= name.length;
   }
   touched = all;
-  for (let i = 0; i < count; i++) hashes[i] = hashOf(names[i]);
-  placeAll(count, LIBRARY, 0);
-  touchRecords(count, ahead);
+  for (let i = 0; i < count; i++) packOne(names[i], i);
+  placeAll(count);
+  if (ahead > 0) touchValues(count, ahead);
   touchKeys(count);
-  for (let i = 0; i < count; i++) handles[first + i] = find(names[i]);
+  for (let i = 0; i < count; i++) handles[first + i] = handleOf(i, names[i]);
 }
 
 function clampAhead(bytes) {

@@ -13,6 +13,7 @@ const kv = {
   ask,
   find: found.find,
   find_u32: found.find_u32,
+  find_many: found.find_many,
   find_many_u32: found.find_many_u32,
   now: found.now,
   fill: found.fill,

@@ -26,6 +26,7 @@ enum {
     KEY_BYTES_MAX = 0xff00,
     LONG_BYTES = 4096,
     MANY_KEYS = 64,       /* that are looked up in step */
+    MANY_BYTES = 256,     /* of a key that is */
     MANY_KEYS_ASK = 1024, /* between two questions */
 };
 
@@ -234,17 +235,88 @@ find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
     }
 }
 
-EXPORT(find_many_u32)
-void
-find_many(const uint32_t *numbers, uint32_t count, uint64_t *values)
+/* Begin with the next keys: how many of the COUNT from AT on. */
+static uint32_t
+next_keys(uint32_t at, uint32_t count)
+{
+    if (at % MANY_KEYS_ASK == 0)
+        ask();
+    return count - at < MANY_KEYS ? count - at : MANY_KEYS;
+}
+
+static void
+check_values(const uint64_t *values, uint32_t count)
 {
     if (count > KV_ROOM_BYTES / sizeof *values)
         __builtin_trap();
     check_room((uint32_t)(uintptr_t)values, count * (uint32_t)sizeof *values);
-    for (uint32_t at = 0; at < count; at += MANY_KEYS) {
-        if (at % MANY_KEYS_ASK == 0)
-            ask();
-        find_in_step(
-            numbers + at, count - at < MANY_KEYS ? count - at : MANY_KEYS, values + at);
+}
+
+EXPORT(find_many_u32)
+void
+find_many_numbers(const uint32_t *numbers, uint32_t count, uint64_t *values)
+{
+    check_values(values, count);
+    for (uint32_t at = 0; at < count; at += MANY_KEYS)
+        find_in_step(numbers + at, next_keys(at, count), values + at);
+}
+
+struct key {
+    uint32_t at, length;
+};
+
+/* Read for having it near. */
+static void
+touch(const void *at)
+{
+    (void)*(const volatile uint8_t *)at;
+}
+
+/*
+ * The same for keys that are bytes. What is in a slot with the right hash may be another key's
+ * record, or two records' places at once where two have it: has_key() tells, and may read anywhere.
+ */
+static void
+find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *key = (const uint8_t *)keys[i].at;
+        uint32_t length = keys[i].length;
+        values[i] = 0;
+        if (length == 0 || length > MANY_BYTES || (key[0] >= '0' && key[0] <= '9'))
+            continue;
+        uint32_t h = hash_of(key, length);
+        const uint32_t *bucket = bucket_of(h);
+        touch(bucket);
+        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket;
     }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
+        uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
+        if (values[i] == 0)
+            continue;
+        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+            uint32_t here = bucket[8 + slot];
+            uint32_t fits = (bucket[slot] == h) & ((here & (NUMBER | LIBRARY)) == 0);
+            ref |= here & (0 - fits);
+        }
+        touch(WORDS + ((ref & UNIT) << 1));
+        values[i] = ref;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t ref = (uint32_t)values[i];
+        const uint8_t *key = (const uint8_t *)keys[i].at;
+        values[i] = ref != 0 && has_key(ref, key, keys[i].length)
+                        ? value_of(ref)
+                        : find_bytes(key, keys[i].length);
+    }
+}
+
+EXPORT(find_many)
+void
+find_many_keys(const struct key *keys, uint32_t count, uint64_t *values)
+{
+    check_values(values, count);
+    for (uint32_t at = 0; at < count; at += MANY_KEYS)
+        find_bytes_in_step(keys + at, next_keys(at, count), values + at);
 }

@@ -59,8 +59,13 @@ static const struct {
     const char *name;
     enum shape shape;
 } imports[] = {
-    {"find", SHAPE_FIND}, {"find_u32", SHAPE_FIND_U32}, {"find_many_u32", SHAPE_FIND_MANY},
-    {"now", SHAPE_NOW},   {"put", SHAPE_PUT},           {"del", SHAPE_DEL},
+    {"find", SHAPE_FIND},
+    {"find_u32", SHAPE_FIND_U32},
+    {"find_many", SHAPE_FIND_MANY},
+    {"find_many_u32", SHAPE_FIND_MANY},
+    {"now", SHAPE_NOW},
+    {"put", SHAPE_PUT},
+    {"del", SHAPE_DEL},
 };
 
 /* ---- sections ---- */

@@ -181,7 +181,8 @@ test_many(void)
     static const char setup[] =
         "const n=[];for(let i=0;i<300;i++)n.push((i*37)%400);for(let i=0;i<350;i++)"
         "kv.put(i,'v'.repeat(i),i%5===0?1e6:0);kv.put('t',0,1e6);kv.put('\u00e9',1);"
-        "kv.put('l'.repeat(2000),2);kv.put('list',new Uint32Array(n),keys.length?1e6:0);"
+        "kv.put('l'.repeat(2000),2);for(const k of [63,64,65])kv.put('m'.repeat(k),k);"
+        "kv.put('list',new Uint32Array(n),keys.length?1e6:0);"
         "const h=kv.open('list'),out=new Int32Array(300);let bad=0;";
     char body[1500];
     for (int expires = 0; expires < 2; expires++) {
@@ -199,9 +200,10 @@ test_many(void)
     snprintf(
         body, sizeof body,
         "%sconst many=['t',5,'5','05',399,1.5,-1,'','\u00e9','none','l'.repeat(2000),"
+        "'m'.repeat(63),'m'.repeat(64),'m'.repeat(65),"
         "new Uint8Array([116]),new Uint8Array([53]).buffer];for(let i=0;i<120;i++)many.push("
         "i%%2?i:String(i));for(const ahead of [undefined,16]){"
-        "if(kv.openAll(many,out,ahead)!==133)bad++;for(let i=0;i<133;i++)"
+        "if(kv.openAll(many,out,ahead)!==136)bad++;for(let i=0;i<136;i++)"
         "if(out[i]!==kv.open(many[i]))bad++}const u=new Uint32Array(n);kv.openAll(u,out);"
         "for(let i=0;i<300;i++)if(out[i]!==kv.open(n[i]))bad++;"
         "return "

@@ -112,6 +112,18 @@ redis.registerFunction('j_walk', (keys, args) => walk(+keys[0], +args[0]));""")
         there = sum(client.read() for _ in some)
         is_(client.ask("FCALL", "w_many", 1, "numbers"), [0, count - there, sum(lengths)], f"{count} numbers are looked up in step")
     fails(client, "Unreachable", "FCALL", "w_many_out", 0)
+    strange = [b"", b"0", b"007", b"4294967296", b"x" * 256, b"x" * 257, b"x" * 0xff00, b"x" * 0xff01, b"user:\xff", b"j", b"ends"]
+    for key in strange[3:7:2] + strange[:1]:
+        client.ask("SET", key, b"value of " + key[:9])
+    client.ask("SET", "ends", "soon", "PX", "1")
+    time.sleep(0.01)
+    for some in (keys[:1], rng.sample(keys, 64), rng.sample(keys, 900) + strange, strange * 7):
+        client.send(b"".join(command("STRLEN", k) for k in some) + b"".join(command("EXISTS", k) for k in some))
+        lengths = [client.read() for _ in some]
+        there = sum(client.read() for _ in some)
+        is_(client.ask("FCALL", "w_many_keys", len(some), *some), [0, len(some) - there, sum(n for n in lengths if type(n) is int)],
+            f"{len(some)} keys of bytes are looked up in step")
+    fails(client, "Unreachable", "FCALL", "w_many_keys_out", 0)
     is_(client.ask("FCALL", "w_get", 1, "x" * 0xff01), None, "no key is too long to be looked for")
 
 

@@ -113,10 +113,40 @@ KV_FUNCTION(w_many, "no-writes")
     return kv_written(&writer);
 }
 
+/* Of the keys: those found differently one by one, those that are none, all bytes. */
+KV_FUNCTION(w_many_keys, "no-writes")
+{
+    uint32_t count = kv_key_count(), none = 0, wrong = 0;
+    uint64_t sum = 0;
+    struct kv_value *keys = kv_alloc(count * sizeof *keys);
+    struct kv_value *values = kv_alloc(count * sizeof *values);
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = kv_key(i);
+    kv_find_many(keys, count, values);
+    for (uint32_t i = 0; i < count; i++) {
+        struct kv_value one = kv_find(keys[i].at, keys[i].length);
+        wrong += one.at != values[i].at || one.length != values[i].length;
+        none += values[i].at == NULL;
+        sum += values[i].length;
+    }
+    struct kv_writer writer = {0};
+    kv_write_array(&writer, 3);
+    kv_write_integer(&writer, wrong);
+    kv_write_integer(&writer, none);
+    kv_write_integer(&writer, (int64_t)sum);
+    return kv_written(&writer);
+}
+
 /* Values where nothing may be written. */
 KV_FUNCTION(w_many_out, "no-writes")
 {
     kv_find_many_u32_raw((const uint32_t *)64, 4, (void *)(uintptr_t)(KV_ROOM_BYTES - 8));
+    return kv_integer(0);
+}
+
+KV_FUNCTION(w_many_keys_out, "no-writes")
+{
+    kv_find_many_raw((const void *)64, 4, (void *)(uintptr_t)(KV_ROOM_BYTES - 8));
     return kv_integer(0);
 }
 
