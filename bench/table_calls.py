@@ -11,7 +11,9 @@ the lengths of about 2,550 lists (khop.c, which also is the client, by hiredis; 
 give the same sum). In JavaScript the lists of all friends of a node are opened together (kv.follow()), for comparison
 also one by one; a module of WebAssembly does it together (table_calls_wasm.c); in Lua the last hop asks only for lengths. Wall times of walks are those of one connection that waits for
 each answer; /cpu-s are calls by a second of the server's processor time, by redis-benchmark and our own client (load.c),
-after functions have been called long enough to be compiled. With one key a call most of the cost is the request.
+after functions have been called long enough to be compiled. Keys of the parts come
+opened (open-keys), for comparison also as text that the function opens. With one key a call most of the cost is the
+request, the less the more of them come at once.
 """
 import common
 import table_peers
@@ -25,9 +27,11 @@ WALK_NAMES = {"gets": "client, a GET a node", "mget": "client, MGETs of 100 pipe
               "module": "FCALL of a module"}
 VALUE_BYTES, VALUES, PARTS = 4096, 10_000, 50
 EMPTY_REQUESTS, PART_REQUESTS, WALK_REQUESTS = 300_000, 200_000, 400
+PIPELINES = (16, 64)
 # Before anything is counted; our compilers work beside the first calls, and their time would be charged to these.
 WARM_CALLS = {("FCALL", "noop", "0"): 100_000, ("FCALL", "part", "1", "KEY"): 100_000,
-              ("FCALL", "parts", str(PARTS), *["KEY"] * PARTS): 4_000,
+              ("FCALL", "part_named", "1", "KEY"): 100_000, ("FCALL", "parts", str(PARTS), *["KEY"] * PARTS): 4_000,
+              ("FCALL", "parts_named", str(PARTS), *["KEY"] * PARTS): 4_000,
               ("FCALL", "khop", "0", "NUMBER", str(DEPTH)): 2_000, ("FCALL", "one", "0", "NUMBER", str(DEPTH)): 2_000,
               ("FCALL", "module", "0", "NUMBER", str(DEPTH)): 2_000}
 
@@ -48,13 +52,16 @@ redis.register_function{function_name='khop', callback=function(keys, args) retu
                         flags={'no-writes'}}
 redis.register_function{function_name='one', callback=function(keys, args) return walk(args[1], tonumber(args[2])) end,
                         flags={'no-writes'}}
-redis.register_function{function_name='parts', callback=function(keys)
+local function parts(keys)
   local parts = {}
   for i = 1, #keys do parts[i] = redis.call('GETRANGE', keys[i], 0, 3) end
   return parts
-end, flags={'no-writes'}}
-redis.register_function{function_name='part', callback=function(keys) return redis.call('GETRANGE', keys[1], 0, 3) end,
-                        flags={'no-writes'}}
+end
+local function part(keys) return redis.call('GETRANGE', keys[1], 0, 3) end
+redis.register_function{function_name='parts', callback=parts, flags={'no-writes'}}
+redis.register_function{function_name='parts_named', callback=parts, flags={'no-writes'}}
+redis.register_function{function_name='part', callback=part, flags={'no-writes'}}
+redis.register_function{function_name='part_named', callback=part, flags={'no-writes'}}
 """
 
 JS = b"""#!js name=bench
@@ -75,15 +82,18 @@ function oneByOne(node, depth) {
   return sum;
 }
 const found = new Int32Array(1024);
+const first = (handles, count) => {
+  const numbers = [];
+  for (let i = 0; i < count; i++) numbers.push(kv.u32(handles[i], 0));
+  return numbers;
+};
 redis.registerFunction('noop', () => {}, {flags: ['no-writes']});
 redis.registerFunction('khop', (keys, args) => walk(kv.open(+args[0]), +args[1]), {flags: ['no-writes']});
 redis.registerFunction('one', (keys, args) => oneByOne(+args[0], +args[1]), {flags: ['no-writes']});
-redis.registerFunction('parts', (keys) => {
-  const numbers = [], count = kv.openAll(keys, found, 4);
-  for (let i = 0; i < count; i++) numbers.push(kv.u32(found[i], 0));
-  return numbers;
-}, {flags: ['no-writes']});
-redis.registerFunction('part', (keys) => kv.u32(kv.open(keys[0]), 0), {flags: ['no-writes']});
+redis.registerFunction('parts', (keys) => first(keys, keys.length), {flags: ['no-writes', 'open-keys']});
+redis.registerFunction('parts_named', (keys) => first(found, kv.openAll(keys, found, 4)), {flags: ['no-writes']});
+redis.registerFunction('part', (keys) => kv.u32(keys[0], 0), {flags: ['no-writes', 'open-keys']});
+redis.registerFunction('part_named', (keys) => kv.u32(kv.open(keys[0]), 0), {flags: ['no-writes']});
 """
 
 
@@ -206,37 +216,43 @@ def walk_load(bench, server, function, turn, times):
                             seed=turn + 1, requests=WALK_REQUESTS * times // (4 if bench.quick else 1))
 
 
-def parts(bench, servers, rounds, lines):
-    """4 bytes of a value against the whole, all at our server, and against Redis for the same."""
+def parts(bench, servers, rounds, lines, pipeline):
+    """4 bytes of a value against the whole, at our server and at Redis."""
     ours = servers[0]
-    asked = {"GET": ("GET", "KEY"), "FCALL part": ("FCALL", "part", "1", "KEY"),
-             "GETRANGE": ("GETRANGE", "KEY", "0", "3")}
+    asked = {"GET": ("GET", "KEY"), "FCALL": ("FCALL", "part", "1", "KEY"), "GETRANGE": ("GETRANGE", "KEY", "0", "3")}
     taken = {(server.name, what): [] for server in servers for what in asked}
+    by_name = []
     for _ in range(rounds):
         for what, words in asked.items():
             for server in servers:
-                taken[server.name, what].append(table_peers.load(
-                    bench, server, words, pipeline=16, keys=VALUES,
-                    requests=PART_REQUESTS // (4 if bench.quick else 1) // (4 if what == "GET" else 1)))
-    one, whole = taken[ours.name, "FCALL part"], taken[ours.name, "GET"]
+                taken[server.name, what].append(part_load(bench, server, words, pipeline))
+        by_name.append(part_load(bench, ours, ("FCALL", "part_named", "1", "KEY"), pipeline))
+    one, whole = taken[ours.name, "FCALL"], taken[ours.name, "GET"]
     wire = [(load.more["sent_bytes"] + load.more["received_bytes"]) / load.requests for load in (whole[0], one[0])]
-    bench.row("4 bytes of 4 KiB: bytes on the wire of a request and its reply", f"{wire[1]:.1f}", "our GET",
-              f"{wire[0]:.1f}", wire[0] / wire[1], (">=", 20))
-    what = "4 bytes of 4 KiB, one key by FCALL"
+    what = f"4 bytes of 4 KiB by FCALL -P {pipeline}"
+    bench.row(f"{what}: bytes on the wire of a request and its reply", f"{wire[1]:.1f}", "our GET", f"{wire[0]:.1f}",
+              wire[0] / wire[1], (">=", 20))
     table_peers.pair_row(bench, what, one, "our GET", whole, (">=", 3), by="per_s", unit="/s")
     table_peers.pair_row(bench, what, one, "our GET", whole, (">=", 3))
+    table_peers.pair_row(bench, what, one, "our FCALL, by kv.open()", by_name)
     for server in servers[1:]:
-        for peer in ("GET", "FCALL part", "GETRANGE"):
+        for peer in asked:
             table_peers.pair_row(bench, what, one, f"{server.name} {peer}", taken[server.name, peer],
                                  (">=", 3) if peer == "GET" else None)
-    lines += [table_peers.latency_line(f"4 bytes of 4 KiB, {what}", name, loads)
-              for (name, what), loads in taken.items()]
+    lines += [table_peers.latency_line(f"4 bytes of 4 KiB, {how} -P {pipeline}", name, loads)
+              for (name, how), loads in taken.items()]
+
+
+def part_load(bench, server, words, pipeline):
+    requests = PART_REQUESTS // (4 if bench.quick else 1) // (4 if words[0] == "GET" else 1)
+    return table_peers.load(bench, server, words, pipeline=pipeline, keys=VALUES, requests=requests)
 
 
 def many_parts(bench, servers, rounds, lines):
     """The same of many values with one request, as who wants many would ask: one FCALL against one MGET."""
     ours, keys = servers[0], ["KEY"] * PARTS
-    asked = {"MGET": ("MGET", *keys), "FCALL parts": ("FCALL", "parts", str(PARTS), *keys)}
+    asked = {"MGET": ("MGET", *keys), "FCALL": ("FCALL", "parts", str(PARTS), *keys),
+             "FCALL, by kv.openAll()": ("FCALL", "parts_named", str(PARTS), *keys)}
     taken = {(server.name, what): [] for server in servers for what in asked}
     for _ in range(rounds):
         for what, words in asked.items():
@@ -244,14 +260,14 @@ def many_parts(bench, servers, rounds, lines):
                 taken[server.name, what].append(table_peers.load(
                     bench, server, words, connections=10, pipeline=16, keys=VALUES,
                     requests=PART_REQUESTS // PARTS * 4 // (4 if bench.quick else 1) // (4 if what == "MGET" else 1)))
-    one, whole = taken[ours.name, "FCALL parts"], taken[ours.name, "MGET"]
+    one, whole = taken[ours.name, "FCALL"], taken[ours.name, "MGET"]
     wire = [(load.more["sent_bytes"] + load.more["received_bytes"]) / load.requests for load in (whole[0], one[0])]
     what = f"4 bytes of each of {PARTS} values of 4 KiB by one FCALL"
     bench.row(f"{what}: bytes on the wire", f"{wire[1]:.0f}", "our MGET", f"{wire[0]:.0f}", wire[0] / wire[1], (">=", 20))
     table_peers.pair_row(bench, what, one, "our MGET", whole, (">=", 3), by="per_s", unit="/s")
     for server in servers:
         for peer in asked:
-            if (server, peer) != (ours, "FCALL parts"):
+            if (server, peer) != (ours, "FCALL") and (server is ours or "," not in peer):
                 table_peers.pair_row(bench, what, one, f"{server.name} {peer}", taken[server.name, peer],
                                      (">=", 3) if peer == "MGET" else None)
     lines += [table_peers.latency_line(f"{PARTS} keys, {what}", name, loads) for (name, what), loads in taken.items()]
@@ -268,8 +284,11 @@ def main():
         with table_peers.running(able):
             for server in able:
                 prepare(bench, server, JS if server is ours else LUA)
-            for part in (empty_calls, walks, walks_at_once, parts, many_parts):
+            for part in (empty_calls, walks, walks_at_once):
                 part(bench, able, rounds, lines)
+            for pipeline in PIPELINES:
+                parts(bench, able, rounds, lines, pipeline)
+            many_parts(bench, able, rounds, lines)
         bench.table(table_peers.LATENCY_HEADINGS, lines)
 
 

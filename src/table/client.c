@@ -176,6 +176,17 @@ run_item(struct table_client *client, const struct item *item)
     check_output(client);
 }
 
+/* The place of the first key in a request; 0 if it has none. */
+static uint32_t
+first_key(const struct table_command *command, const struct table_arg *args, uint32_t count)
+{
+    uint32_t first = (uint32_t)command->first_key;
+    /* Of calls of functions: name, count of keys, keys. */
+    if ((command->flags & CMD_MOVABLE) != 0)
+        first = count > 3 && !(args[2].length == 1 && args[2].bytes[0] == '0') ? 3 : 0;
+    return first < count ? first : 0;
+}
+
 /* Look up what a request needs, and ask for the memory of its key's bucket. */
 static void
 prepare_item(struct table_client *client, struct item *item)
@@ -187,10 +198,10 @@ prepare_item(struct table_client *client, struct item *item)
         return;
     const struct table_command *command = table_command_of(args, item->count);
     item->command = command;
-    if (command == NULL || command->first_key <= 0 ||
-        (uint32_t)command->first_key >= item->count)
+    uint32_t first = command != NULL ? first_key(command, args, item->count) : 0;
+    if (first == 0)
         return;
-    const struct table_arg *key = &args[command->first_key];
+    const struct table_arg *key = &args[first];
     if (key->large >= 0)
         return;
     item->has_key = table_key(client->tenant->table, key->bytes, key->length, &item->key);
@@ -240,6 +251,17 @@ parse_batch(
     return count;
 }
 
+static void
+prefetch(const struct table *table, const struct item *items, unsigned count)
+{
+    uint64_t records[BATCH];
+    for (unsigned i = 0; i < count; i++)
+        records[i] = items[i].has_key ? table_prefetch_record(table, &items[i].key) : 0;
+    for (unsigned i = 0; i < count; i++)
+        if (records[i] != 0)
+            table_prefetch_key(table, records[i]);
+}
+
 /* Run what is complete in BYTES; how many were used. */
 static size_t
 run_bytes(
@@ -254,9 +276,7 @@ run_bytes(
         struct item items[BATCH];
         unsigned count = parse_batch(client, bytes, length, &at, items, ret);
         if (count > 1)
-            for (unsigned i = 0; i < count; i++)
-                if (items[i].has_key)
-                    table_prefetch_record(client->tenant->table, &items[i].key);
+            prefetch(client->tenant->table, items, count);
         for (unsigned i = 0; i < count; i++) {
             if (!may_run(client)) {
                 /* What was parsed ahead is parsed again when it may run. */

@@ -114,9 +114,7 @@ table_cmd_function_flush(struct table_call *call)
 static void
 reply_function(struct table_reply *reply, const struct table_function *function)
 {
-    static const char *const flags[] = {
-        "no-writes",    "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys",
-        "raw-arguments"};
+    static const char *const flags[] = {TABLE_FUNCTION_FLAG_NAMES};
     table_reply_map(reply, 3);
     table_reply_text(reply, "name");
     table_reply_text(reply, function->name);

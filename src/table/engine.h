@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 enum {
-    TABLE_ENGINE_VERSION = 1, /* of everything below */
+    TABLE_ENGINE_VERSION = 2, /* of everything below */
     TABLE_ENGINE_ERROR_BYTES = 512,
     TABLE_ENGINE_GARBAGE_BYTES = 16 << 20,
 };
@@ -36,7 +36,13 @@ enum {
     TABLE_FUNCTION_NO_CLUSTER = 1 << 3,
     TABLE_FUNCTION_ALLOW_CROSS_SLOT = 1 << 4,
     TABLE_FUNCTION_RAW_ARGUMENTS = 1 << 5, /* keys and arguments are bytes, not text */
+    TABLE_FUNCTION_OPEN_KEYS = 1 << 6,     /* keys come opened, as handles; not for modules */
 };
+
+/* How clients call these, from bit 0 on; kv.js has them too. */
+#define TABLE_FUNCTION_FLAG_NAMES                                                              \
+    "no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys",            \
+        "raw-arguments", "open-keys"
 
 struct table_engine_bytes {
     const uint8_t *bytes;
@@ -112,6 +118,7 @@ struct table_engine_call {
     bool raw;                              /* keys and arguments as bytes */
     const struct table_engine_bytes *args; /* the keys first */
     uint32_t key_count, arg_count;         /* arg_count without the keys */
+    const uint32_t *handles; /* words of the keys' records, 0 = no such key; NULL: not opened */
     struct table_engine_limits limits;
 };
 

@@ -121,6 +121,11 @@ JSValueRef jsc_throw(JSContextRef context, const char *text, JSValueRef *excepti
 struct jsc_context *
 jsc_writing(JSContextRef context, size_t given, size_t count, JSValueRef *exception);
 
+/* What VALUE, that a function returned, is: good until the next call. */
+int jsc_take_result(
+    struct jsc_context *context, JSValueRef value, struct table_engine_result *ret,
+    char *error);
+
 /* The object of native calls that kv.js is given. */
 JSObjectRef jsc_natives(JSGlobalContextRef global);
 

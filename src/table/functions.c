@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * functions.c - registries of functions, what the engine asks of a table, and calls.
+ * functions.c - registries of functions, and what the engine asks of a table.
  *
  *     libraries in the table --load--> registry (names, flags, numbers) + context in the engine
  *
@@ -32,17 +32,15 @@
 enum {
     FUNCTION_NAME_BYTES_MAX = 255,
     FUNCTIONS_MAX = 65536, /* of a tenant */
-    ARGS_LOCAL = 16,
 };
 
 #define CALL_MS_DEFAULT     50
-#define CALLS_DEFAULT       1024
 #define HEAP_BYTES_DEFAULT  (UINT64_C(32) << 20)
 #define REPLY_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define LOAD_MS_LEAST       500 /* loading happens once and compiles */
 
-static struct table_engine_limits
-limits_of(const struct table_functions *functions)
+struct table_engine_limits
+table_functions_limits(const struct table_functions *functions)
 {
     const struct table_function_limits *limits = &functions->tenant->function_limits;
     return (struct table_engine_limits){
@@ -182,8 +180,8 @@ host_arena(void *tenant, int *ret_fd, uint64_t *ret_bytes, uint64_t *ret_bytes_m
 }
 
 /* Where others are served by the same thread it has to hurry instead. */
-static void
-give_way(struct table_functions *functions)
+void
+table_functions_give_way(struct table_functions *functions)
 {
     if (functions->is_long || functions->worker->tenants->next != NULL)
         return;
@@ -196,7 +194,7 @@ host_tick(void *tenant, uint64_t elapsed_ns)
 {
     struct table_functions *functions = tenant;
     (void)elapsed_ns;
-    give_way(functions);
+    table_functions_give_way(functions);
     return table_status_call_is_killed();
 }
 
@@ -356,8 +354,8 @@ need_context(struct table_functions *functions, struct table_registry *registry)
 }
 
 /* Not all that takes long asks on its way, so the next calls give way before they have begun. */
-static void
-overran(struct table_functions *functions)
+void
+table_functions_overran(struct table_functions *functions)
 {
     functions->tenant->suspect_until_ms = functions->worker->now_ms + TABLE_SUSPECT_MS;
     table_worker_overran(functions->worker, functions->tenant);
@@ -385,7 +383,7 @@ load_library(
         .name = head->name,
         .code = {source + head->code_offset, length - head->code_offset},
         .flags = head->flags,
-        .limits = limits_of(functions),
+        .limits = table_functions_limits(functions),
     };
     code.limits.call_ns = base_max_u64(code.limits.call_ns, (uint64_t)LOAD_MS_LEAST * 1000000);
     functions->filling = registry;
@@ -399,7 +397,7 @@ load_library(
     if (functions->is_long)
         table_limits_call_is_long(functions->is_long = false);
     if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
-        overran(functions);
+        table_functions_overran(functions);
     if (rc != 0)
         return dor_fail(rc, "Error registering functions: %s", error);
     if (library->function_count == 0)
@@ -575,214 +573,6 @@ table_functions_add(
     table_functions_touch(functions);
     *ret_name = head.name;
     return 0;
-}
-
-/* ---- calls ---- */
-
-static void
-end_changes(struct table_functions *functions, bool good)
-{
-    if (!functions->changing)
-        return;
-    table_group_end(&functions->group, good);
-    functions->changing = false;
-}
-
-static void
-reply_failure(
-    struct table_functions *functions, struct table_reply *reply, int rc, const char *error,
-    const struct table_function *function)
-{
-    if (rc == DOR_E_TIMEOUT || rc == DOR_E_BUSY || rc == DOR_E_NO_SPACE) {
-        functions->stopped++;
-        table_reply_error(
-            reply, "%s %s and was stopped script: %s",
-            rc == DOR_E_NO_SPACE ? "OOM"
-            : rc == DOR_E_BUSY   ? "ERR"
-                                 : "BUSY",
-            error, function->name);
-        return;
-    }
-    functions->failed++;
-    table_reply_error(reply, "ERR %s script: %s", error, function->name);
-}
-
-static uint32_t
-calls_limit(const struct table_tenant *tenant)
-{
-    uint32_t limit = tenant->function_limits.calls_max;
-    return limit != 0 ? limit : CALLS_DEFAULT;
-}
-
-static int
-refuse(
-    struct table_functions *functions, struct table_reply *reply,
-    const struct table_function *function)
-{
-    functions->failed++;
-    table_reply_error(
-        reply,
-        "BUSY the tenant has its limit of %u calls waiting and this was not run script: %s",
-        calls_limit(functions->tenant), function->name);
-    return 0;
-}
-
-static int
-run(struct table_functions *functions, struct table_call *call,
-    const struct table_function *function, uint32_t key_count, bool read_only)
-{
-    uint32_t count = call->arg_count - 3;
-    struct table_engine_bytes local[ARGS_LOCAL];
-    AUTO_FREE struct table_engine_bytes *many = NULL;
-    struct table_engine_bytes *args = local;
-    if (count > ARGS_LOCAL) {
-        many = base_array(count, sizeof *many);
-        if (many == NULL)
-            return DOR_E_NO_MEMORY;
-        args = many;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        args[i] =
-            (struct table_engine_bytes){call->args[3 + i].bytes, call->args[3 + i].length};
-    struct table_engine_call engine_call = {
-        .function = function->number,
-        .read_only = read_only || (function->flags & TABLE_FUNCTION_NO_WRITES) != 0,
-        .raw = (function->flags & TABLE_FUNCTION_RAW_ARGUMENTS) != 0,
-        .args = args,
-        .key_count = key_count,
-        .arg_count = count - key_count,
-        .limits = limits_of(functions),
-    };
-    struct table_engine_result result;
-    char error[TABLE_ENGINE_ERROR_BYTES];
-    error[0] = '\0';
-    functions->calls++;
-    call->worker->function_turn = call->worker->turn;
-    if (__builtin_expect(call->tenant->suspect_until_ms > call->worker->now_ms, 0))
-        give_way(functions);
-    table_status_call_begin(call->tenant->id, engine_call.limits.call_ns);
-    int rc = functions->engine->class->call(
-        functions->registry->context, &engine_call, &result, error);
-    table_status_call_end();
-    if (functions->is_long)
-        table_limits_call_is_long(functions->is_long = false);
-    end_changes(functions, rc == 0);
-    if (rc == DOR_E_TIMEOUT || rc == DOR_E_BUSY || rc == DOR_E_NO_SPACE)
-        call->worker->must_leave = call->worker->in_engine;
-    if (rc == DOR_E_TIMEOUT || rc == DOR_E_NO_SPACE)
-        overran(functions);
-    if (rc == 0)
-        table_function_reply(call->reply, &result);
-    else
-        reply_failure(functions, call->reply, rc, error, function);
-    table_functions_drop_contexts(functions);
-    return 0;
-}
-
-/*
- * Calls of as many connections as came to one turn of the loop wait for each other; those behind
- * one of their own connection only for that.
- */
-static bool
-may_wait(struct table_call *call)
-{
-    struct table_tenant *tenant = call->tenant;
-    struct table_client *client = call->client;
-    uint64_t turn = call->worker->turn;
-    uint32_t limit = calls_limit(tenant);
-    if (client == NULL || client->call_turn == turn)
-        return true;
-    if (tenant->calls_turn != turn) {
-        tenant->calls_turn = turn;
-        tenant->calls_in_turn = 0;
-    }
-    if (tenant->calls_in_turn >= limit)
-        return false;
-    tenant->calls_in_turn++;
-    client->call_turn = turn;
-    return true;
-}
-
-/* FUNCTION is one of FUNCTIONS, or NULL if there is none of the name that CALL gives. */
-static int
-call_function(
-    struct table_call *call, struct table_functions *functions,
-    const struct table_function *function, bool read_only)
-{
-    int64_t key_count;
-    if (function == NULL)
-        table_reply_error(call->reply, "ERR Function not found");
-    else if (!resp_integer(call->args[2].bytes, call->args[2].length, &key_count))
-        table_reply_error(call->reply, "ERR Bad number of keys provided");
-    else if (key_count > (int64_t)call->arg_count - 3)
-        table_reply_error(
-            call->reply, "ERR Number of keys can't be greater than number of args");
-    else if (key_count < 0)
-        table_reply_error(call->reply, "ERR Number of keys can't be negative");
-    else if (read_only && (function->flags & TABLE_FUNCTION_NO_WRITES) == 0)
-        table_reply_error(
-            call->reply, "ERR Can not execute a script with write flag using *_ro command.");
-    else if (!may_wait(call))
-        return refuse(functions, call->reply, function);
-    else
-        return run(functions, call, function, (uint32_t)key_count, read_only);
-    return 0;
-}
-
-static int
-call_named(struct table_call *call, bool read_only)
-{
-    const struct table_arg *name = &call->args[1];
-    struct table_functions *functions;
-    int rc = table_functions_of(call, &functions);
-    if (rc != 0)
-        return rc;
-    const struct table_function *function =
-        table_function_find(functions->registry, name->bytes, name->length);
-    return call_function(call, functions, function, read_only);
-}
-
-int
-table_cmd_fcall(struct table_call *call)
-{
-    return call_named(call, false);
-}
-
-int
-table_cmd_fcall_ro(struct table_call *call)
-{
-    return call_named(call, true);
-}
-
-int
-table_cmd_tfcall(struct table_call *call)
-{
-    /* lib.function: the name alone tells the function, the library must be its own. */
-    const struct table_arg *arg = &call->args[1];
-    const uint8_t *dot = memchr(arg->bytes, '.', arg->length);
-    if (dot == NULL) {
-        table_reply_error(call->reply, "ERR Bad function name, must be <library>.<function>");
-        return 0;
-    }
-    struct table_functions *functions;
-    int rc = table_functions_of(call, &functions);
-    if (rc != 0)
-        return rc;
-    size_t library_bytes = (size_t)(dot - arg->bytes);
-    const uint8_t *name = dot + 1;
-    size_t name_bytes = arg->length - library_bytes - 1;
-    const struct table_function_library *library =
-        table_function_library_find(functions->registry, arg->bytes, library_bytes);
-    const struct table_function *function =
-        table_function_find(functions->registry, name, name_bytes);
-    const struct table_function *own = library != NULL ? library->functions : NULL;
-    while (own != NULL && own != function)
-        own = own->next;
-    if (own == NULL) {
-        table_reply_error(call->reply, "ERR Unknown library or function");
-        return 0;
-    }
-    return call_function(call, functions, function, false);
 }
 
 void

@@ -66,6 +66,15 @@ struct table_functions {
 /* The functions of CALL's tenant; their registry is there, its context may not be. */
 DOR_MUST_CHECK int table_functions_of(struct table_call *call, struct table_functions **ret);
 
+/* What a call of them may take. */
+struct table_engine_limits table_functions_limits(const struct table_functions *functions);
+
+/* Where others are served by the same thread it has to hurry instead: a call takes long. */
+void table_functions_give_way(struct table_functions *functions);
+
+/* A call took more than it may: the next ones give way before they have begun. */
+void table_functions_overran(struct table_functions *functions);
+
 /* Only what is there: NULL when nothing was loaded or called yet. */
 struct table_functions *table_functions_have(struct table_tenant *tenant);
 

@@ -595,7 +595,7 @@ freeze(kv);
 const functions = Object.create(null);
 let functionCount = 0;
 const flagNames = freeze(['no-writes', 'allow-oom', 'allow-stale', 'no-cluster',
-  'allow-cross-slot-keys', 'raw-arguments']);
+  'allow-cross-slot-keys', 'raw-arguments', 'open-keys']);
 
 function flagBits(flags) {
   if (flags === undefined || flags === null) return 0;
@@ -605,7 +605,7 @@ function flagBits(flags) {
   for (let i = 0; i < count && i < 64; i++) {
     const flag = flags[i];
     let known = -1;
-    for (let k = 0; k < 6; k++) if (flagNames[k] === flag) known = k;
+    for (let k = 0; k < 7; k++) if (flagNames[k] === flag) known = k;
     if (known < 0) throw new WrongType('unknown flag given');
     bits |= 1 << known;
   }
@@ -642,6 +642,7 @@ const redis = freeze({
   functionFlags: freeze({
     NO_WRITES: 'no-writes', ALLOW_OOM: 'allow-oom', ALLOW_STALE: 'allow-stale', NO_CLUSTER: 'no-cluster',
     ALLOW_CROSS_SLOT_KEYS: 'allow-cross-slot-keys', RAW_ARGUMENTS: 'raw-arguments',
+    OPEN_KEYS: 'open-keys',
   }),
   error_reply(text) {
     return { err: text };

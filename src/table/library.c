@@ -53,18 +53,16 @@ is(struct table_engine_bytes word, const char *text)
 static int
 parse_flags(struct table_engine_bytes list, uint32_t *ret)
 {
-    static const char *const names[] = {
-        "no-writes",    "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys",
-        "raw-arguments"};
+    static const char *const names[] = {TABLE_FUNCTION_FLAG_NAMES};
     const uint8_t *at = list.bytes, *end = list.bytes + list.length;
     while (at < end) {
         const uint8_t *comma = memchr(at, ',', (size_t)(end - at));
         const uint8_t *stop = comma != NULL ? comma : end;
         struct table_engine_bytes word = {at, (size_t)(stop - at)};
         unsigned i = 0;
-        while (i < 6 && !is(word, names[i]))
+        while (i < sizeof names / sizeof names[0] && !is(word, names[i]))
             i++;
-        if (i == 6)
+        if (i == sizeof names / sizeof names[0])
             return dor_fail(DOR_E_USAGE, "unknown flag given");
         *ret |= 1u << i;
         at = comma != NULL ? comma + 1 : end;

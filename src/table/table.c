@@ -490,6 +490,12 @@ table_find(
 }
 
 uint32_t
+table_value_handle(const struct table_value *value)
+{
+    return (value->ref & REF_UNIT_MASK) * (TABLE_UNIT_BYTES / (uint32_t)sizeof(uint32_t));
+}
+
+uint32_t
 table_free_units(const struct table *table)
 {
     const struct table_header *header = table->arena.header;

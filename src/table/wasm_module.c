@@ -383,9 +383,7 @@ publish(struct reader *reader, struct span name, struct span description, uint32
 static uint32_t
 flags_of(struct reader *reader, struct span list)
 {
-    static const char *const names[] = {
-        "no-writes",    "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys",
-        "raw-arguments"};
+    static const char *const names[] = {TABLE_FUNCTION_FLAG_NAMES};
     uint32_t flags = 0;
     if (wasm_is(list, "-"))
         return 0;
@@ -401,6 +399,8 @@ flags_of(struct reader *reader, struct span list)
             flags |= 1u << i;
         list.at = comma != NULL ? comma + 1 : list.end;
     }
+    if ((flags & TABLE_FUNCTION_OPEN_KEYS) != 0)
+        wasm_refuse(reader, "the flag open-keys is not for modules");
     return flags;
 }
 

@@ -77,6 +77,37 @@ test_arguments(void)
 }
 
 static void
+test_open_keys(void)
+{
+    ask("FUNCTION", "LOAD", "REPLACE",
+        "#!js name=lib\nconst flags=['no-writes','open-keys'];"
+        "redis.registerFunction('f',(k,a)=>k.map(h=>h&&kv.text(h)).concat(a),{flags});"
+        "redis.registerFunction('same',(k,a)=>k.map((h,i)=>h===kv.open(a[i])),{flags});"
+        "redis.registerFunction('count',k=>k.reduce((n,h)=>n+kv.len(h),0),{flags});");
+    ask("SET", "k", "value");
+    ask("SET", "42", "answer", "EX", "100");
+    ask("SET", "gone", "value", "PX", "1");
+    struct table *table = table_worker_table(worker, 1);
+    table_set_now(table, table_now(table) + 2);
+    is_str(
+        ask("FCALL", "f", "4", "k", "42", "gone", "none", "k"),
+        "*5|$5|value|$6|answer|:0|:0|$1|k|", "keys come opened, arguments as they are");
+    is_str(
+        ask("FCALL", "same", "3", "k", "42", "none", "k", "42", "none"), "*3|:1|:1|:1|",
+        "as kv.open() gives them");
+    is_str(
+        ask("FCALL", "count", "18", "k", "k", "k", "k", "k", "k", "k", "k", "k", "k", "k", "k",
+            "k", "k", "k", "k", "k", "42"),
+        ":91|", "and may be many");
+    is_str(
+        ask("FUNCTION", "LOAD",
+            "#!js name=bad\nredis.registerFunction('b',()=>1,{flags:['open-'"
+            "]});"),
+        "-ERR Error registering functions: TypeError: unknown flag given|",
+        "no other flag is known");
+}
+
+static void
 test_values(void)
 {
     struct table *table = table_worker_table(worker, 1);
@@ -308,6 +339,7 @@ main(void)
     add_tenant(1, 512 << 20, &limits);
     test_replies();
     test_arguments();
+    test_open_keys();
     test_values();
     test_changes();
     test_many();
