@@ -10,7 +10,8 @@
  *
  * bincode puts the magic at offset 0, lowest byte first; bitcode may put a few bytes before it or
  * pack it. So a file is a vmstate if the magic is near its beginning, or if its CRC is right. The
- * state itself is opaque: every version of Firecracker encodes it in another way.
+ * state itself is opaque: every version of Firecracker encodes it in another way. A file with holes
+ * is not read for its CRC: it may be the memory, of which the holes must stay.
  *
  * Nothing in the files tells a diff from a full one; see dor_image_set_diff(). Nor where
  * memory lies: on x86-64 below 3 GiB and from 4 GiB on, on aarch64 from 2 GiB on.
@@ -38,7 +39,8 @@ has_magic(const struct guest_file *file, uint64_t magic)
     uint8_t bytes[8];
     base_le64_put(bytes, magic);
     size_t within = (size_t)base_min_u64(file->size_bytes, MAGIC_WITHIN_BYTES);
-    return within >= sizeof bytes && memmem(file->data, within, bytes, sizeof bytes) != NULL;
+    return within >= sizeof bytes && file->hole_bytes == 0 &&
+           memmem(file->data, within, bytes, sizeof bytes) != NULL;
 }
 
 static bool
@@ -54,7 +56,8 @@ is_vmstate(const struct guest_file *file)
 {
     if (file->size_bytes < VMSTATE_BYTES_MIN || file->size_bytes > VMSTATE_BYTES_MAX)
         return false;
-    return has_magic(file, MAGIC_X86) || has_magic(file, MAGIC_AARCH64) || crc_is_right(file);
+    return has_magic(file, MAGIC_X86) || has_magic(file, MAGIC_AARCH64) ||
+           (!file->sparse && crc_is_right(file));
 }
 
 static bool

@@ -57,6 +57,18 @@ check_size(struct guest_file *file, const struct stat *status)
     return 0;
 }
 
+/* Note what of FILE is a hole, before anybody looks. */
+static int
+find_holes(struct guest_file *file)
+{
+    uint64_t end = 0;
+    int rc = base_file_next_data(file->fd, 0, file->size_bytes, &file->hole_bytes, &end);
+    if (rc != 0)
+        return rc;
+    file->sparse = file->hole_bytes > 0 || end < file->size_bytes;
+    return 0;
+}
+
 /* Open PATH relative to DIRFD as FILE, whose label is set. */
 static int
 open_file(const struct dor_image *image, int dirfd, const char *path, struct guest_file *file)
@@ -83,9 +95,8 @@ open_file(const struct dor_image *image, int dirfd, const char *path, struct gue
         base_auto_close(&file->fd);
         file->fd = -1;
     }
-    uint64_t end = 0;
     if (rc == 0 && file->fd >= 0)
-        rc = base_file_next_data(file->fd, 0, file->size_bytes, &file->hole_bytes, &end);
+        rc = find_holes(file);
     return rc;
 }
 
@@ -200,7 +211,6 @@ guest_image_find(const struct dor_image *image, const char *name)
 bool
 guest_file_begins(const struct guest_file *file, const void *bytes, size_t size_bytes)
 {
-    /* In a file system in memory a hole that is looked at becomes a page of zeros, of a diff too. */
     return file->size_bytes >= size_bytes && file->hole_bytes == 0 &&
            memcmp(file->data, bytes, size_bytes) == 0;
 }

@@ -31,6 +31,7 @@ struct guest_file {
     unsigned mode;
     uint64_t size_bytes;
     uint64_t hole_bytes; /* at its begin */
+    bool sparse;         /* it has a hole, there or elsewhere */
     uint8_t *data;       /* all of it, mapped; NULL when empty */
 };
 

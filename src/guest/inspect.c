@@ -24,6 +24,7 @@
 #include "guest/classify.h"
 #include "guest/files.h"
 #include "guest/freelists.h"
+#include "guest/image_pages.h"
 #include "guest/inspect_priv.h"
 #include "guest/look.h"
 #include "guest/symbols.h"
@@ -371,12 +372,35 @@ guest_inspect_pages(
     return rc;
 }
 
+/* Look at nothing but data; the ranges of the result are the image's own all the same. */
+static int
+inspect_around_holes(
+    const struct dor_image *image, const struct dor_inspect *options,
+    struct dor_inspection **ret)
+{
+    struct guest_image_pages around;
+    guest_image_pages_init(&around, image);
+    const struct dor_inspect_pages pages = {
+        .image = image, .source = &around.source, .find = guest_image_pages_find};
+    int rc = dor_inspect_pages(&pages, options, ret);
+    if (rc != 0)
+        return rc;
+    struct dor_image_range *ranges = ((struct inspection *)*ret)->ranges;
+    for (size_t i = 0; i < (*ret)->range_count; i++)
+        ranges[i].data = dor_image_page(image, ranges[i].first_page);
+    return 0;
+}
+
 int
 dor_inspect(
     const struct dor_image *image, const struct dor_inspect *inspect,
     struct dor_inspection **ret)
 {
-    return guest_inspect(image, dor_image_info(image), inspect, ret);
+    const struct dor_image_info *info = dor_image_info(image);
+    /* Of what is a diff, or has no kernel to follow, the survey reads data alone as it is. */
+    if (guest_image_is_sparse(image) && !info->diff && !info->process)
+        return inspect_around_holes(image, inspect, ret);
+    return guest_inspect(image, info, inspect, ret);
 }
 
 int
