@@ -94,7 +94,9 @@ DOR_PUBLIC DOR_MUST_CHECK int dor_image_set_diff(struct dor_image *image);
 /*
  * The first page at or after PAGE_INDEX that the files hold data for, and where that data ends;
  * both page_count at the end. What lies between is a hole: zeros, or in a diff "unchanged". Holes
- * are told in units of the file system, so data may be zero too.
+ * are told in units of the file system, so data may be zero too. In a file system in memory a hole
+ * that anybody reads through a mapping becomes data in the file: who means to keep a diff leaves
+ * holes alone, also in the functions below and in the data of ranges.
  */
 DOR_PUBLIC DOR_MUST_CHECK int dor_image_next_data(
     const struct dor_image *image, uint64_t page_index, uint64_t *ret_first, uint64_t *ret_end);

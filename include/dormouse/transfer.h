@@ -71,7 +71,10 @@ DOR_PUBLIC void dor_intake_close(struct dor_intake *intake);
 DOR_PUBLIC DOR_MUST_CHECK int dor_intake_put(
     struct dor_intake *intake, struct dor_store *store, const char *name,
     dor_progress_fn *progress, void *progress_context, struct dor_put_result *ret);
-/* Why free pages were kept although `drop_free` was set; "" when they were not. */
+/*
+ * Of the last put: why free pages were kept although `drop_free` was set, or that a diff has no
+ * hole; "" when there is nothing to say.
+ */
 DOR_PUBLIC const char *dor_intake_warning(const struct dor_intake *intake);
 /*
  * Images are mapped: reading where another program has cut the file raises SIGBUS. From now on

@@ -438,6 +438,46 @@ inspect_sum(
     return rc;
 }
 
+static int
+has_hole(const struct dor_image *image, bool *ret)
+{
+    uint64_t page_count = dor_image_info(image)->page_count;
+    uint64_t end = 0;
+    bool found = false;
+    while (!found && end < page_count) {
+        uint64_t at = end;
+        uint64_t first = 0;
+        int rc = dor_image_next_data(image, at, &first, &end);
+        if (rc != 0)
+            return rc;
+        found = first > at;
+    }
+    *ret = found;
+    return 0;
+}
+
+/*
+ * A copy that keeps no holes, or whoever reads a file in memory through a mapping, makes zeros of
+ * what was unchanged. Zeros of a diff may be meant; one that has no hole at all seldom is.
+ */
+static int
+warn_of_whole_diffs(struct dor_intake *intake)
+{
+    for (size_t i = 0; intake->options.diff && i < intake->image_count; i++) {
+        bool found = false;
+        int rc = has_hole(intake->images[i].image, &found);
+        if (rc != 0)
+            return rc;
+        if (!found)
+            snprintf(
+                intake->warning, sizeof intake->warning,
+                "diff %zu of %zu has no hole, so that nothing stays as it was before; if its "
+                "holes were filled on the way here, put it again from where it has them",
+                i + 1, intake->image_count);
+    }
+    return 0;
+}
+
 /* ------------------------------------------------------------------ all of it */
 
 /* Look into the image, of diffs into what they make of their parent. */
@@ -482,6 +522,8 @@ dor_intake_put(
 {
     forget(intake);
     int rc = inspect(intake, store);
+    if (rc == 0)
+        rc = warn_of_whole_diffs(intake);
     if (rc == 0)
         rc = ask_progress(progress, progress_context);
     if (rc != 0)

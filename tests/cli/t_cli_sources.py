@@ -98,6 +98,9 @@ def test_diffs():
         in_memory, after = make_diff("memory.diff", full, {3: page_of(7), 100: page_of(8)})
         with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
             subprocess.run(["cp", "--sparse=always", in_memory, f"{folder}/diff"], check=True)
+            says("look at a diff that is in memory", "inspect", f"{folder}/diff", store=None)
+            says("put it as if it were none", "put", "odd", f"{folder}/diff", store=store)
+            says("forget that", "rm", "odd", store=store)
             for name in ("memory", "again"):
                 says(f"put a diff that is in memory: {name}", "put", name, f"{folder}/diff", "--diff", "--parent", "full", store=store)
                 says("get it", "get", name, "-o", str(out), store=store)
@@ -112,6 +115,10 @@ def test_diffs():
     says("gc", "gc", store=store)
     says("get it again", "get", "two", "-o", str(out), store=store)
     holds(out, after_two, "the snapshot needs no parent")
+    whole = run("put", "whole", two, image, "--diff", "--parent", "two", store=store)
+    ok(whole.returncode == 0 and b"diff 2 of 2 has no hole" in whole.stderr, "a diff without holes is one, and it is told", whole.stderr)
+    says("get it", "get", "whole", "-o", str(out), store=store)
+    holds(out, full, "it replaces everything")
     refuses(USAGE, "2 ", "a diff of another size", "put", "bad", write("short.diff", bytes(2 * PAGE)), "--diff",
             "--parent", "two", store=store)
     return after_two
