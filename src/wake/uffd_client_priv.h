@@ -61,7 +61,7 @@ struct wake_client {
     uint64_t next_probe_ns;
 
     /* Of both: relaxed, they only tell that there is something to look at. */
-    _Atomic uint64_t last_fault_ns; /* 0: none yet */
+    _Atomic uint64_t last_fault_ns; /* 0: none yet; UINT64_MAX: some are being answered */
     _Atomic bool stops;             /* the handler is to end */
 
     struct base_mutex lock; /* of what follows */

@@ -282,6 +282,7 @@ has_settled(const struct wake_client *client, uint64_t begin_ns)
 {
     uint64_t now_ns = base_clock_monotonic_ns();
     uint64_t last_ns = atomic_load_explicit(&client->last_fault_ns, memory_order_relaxed);
+    /* While faults are being answered LAST_NS is later than anything: nobody is quiet. */
     return (last_ns != 0 && now_ns - base_min_u64(last_ns, now_ns) > QUIET_NS) ||
            now_ns - begin_ns > SETTLED_NS;
 }

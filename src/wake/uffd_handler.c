@@ -538,10 +538,9 @@ read_events(struct wake_client *client)
         wake_guest_clear_events(&client->guest, count);
     } while (count == WAKE_EVENTS_MAX);
     if (faulted) {
-        uint64_t now_ns = base_clock_monotonic_ns();
         /* Relaxed: see the field. */
-        atomic_store_explicit(&client->last_fault_ns, now_ns, memory_order_relaxed);
-        wake_placement_follow(&client->placement, tid, now_ns);
+        atomic_store_explicit(&client->last_fault_ns, UINT64_MAX, memory_order_relaxed);
+        wake_placement_follow(&client->placement, tid, base_clock_monotonic_ns());
     }
 }
 
@@ -714,6 +713,16 @@ stops(struct wake_client *client)
     return atomic_load_explicit(&client->stops, memory_order_relaxed) || is_filled(client);
 }
 
+/* The client is quiet from now on, not since it asked: to answer it may have taken long. */
+static void
+note_answered(struct wake_client *client)
+{
+    /* Relaxed: see the field. */
+    if (atomic_load_explicit(&client->last_fault_ns, memory_order_relaxed) == UINT64_MAX)
+        atomic_store_explicit(
+            &client->last_fault_ns, base_clock_monotonic_ns(), memory_order_relaxed);
+}
+
 /* One round of work; true when the client is gone. */
 static bool
 work(struct wake_client *client, uint64_t now_ns)
@@ -721,6 +730,7 @@ work(struct wake_client *client, uint64_t now_ns)
     client->put_off_ns = 0;
     read_events(client);
     bool gone = client->fault_count > 0 && answer_due(client, now_ns);
+    note_answered(client);
     if (!gone && client->put_off_ns == 0)
         gone = push_next(client);
     if (client->overflow && client->fault_count == 0) {

@@ -11,6 +11,8 @@ import sys
 sys.dont_write_bytecode = True
 from uffd import *
 
+QUIET_SECONDS = 2  # of a guest, after which a server learns from it
+
 
 def test_kinds_of_memory():
     with Server() as server:
@@ -41,25 +43,48 @@ def test_removal():
 
 
 def test_working_set():
-    folder = new_store("learning")
-    prepare("put", "one", image, store=folder)
-    pages = ["only=1000-1400", "write=0"]
+    """What is checked holds of wakes that are learnt from whole. A server learns when a guest has been quiet for
+    two seconds: where one was held up for so long and the lesson is short, all is done once more."""
+    for turn in range(5):
+        folder = new_store(f"learning{turn}")
+        prepare("put", "one", image, store=folder)
+        if learn_twice(folder):
+            return
+    ok(False, "five guests one after the other were held up")
+
+
+def was_held_up(said, set_of, touched):
+    known = set_of.get("pages", 0) + set_of.get("candidate_pages", 0)
+    return said.get("seconds", 0) >= QUIET_SECONDS and known != touched
+
+
+def learn_twice(folder):
+    """Three wakes of the same guest; False when it was held up."""
+    first, end = 992, 1408  # whole windows: nothing comes beside what is touched that is not touched too
+    touched = sum(any(data[page * PAGE:(page + 1) * PAGE]) for page in range(first, end))
+    pages = [f"only={first}-{end}", "write=0"]
     with Server(where=folder) as server:
-        finish(server.vmm(*pages), "a first wake")
-    first = server.stat
+        said = finish(server.vmm(*pages), "a first wake")
+    copied = server.stat["copied_pages"]
     set_of = says("it was learnt from", "working-set", "show", "one", store=folder)
-    ok(set_of.get("wakes") == 1 and set_of.get("pages", 0) > 0, "one wake, some pages", set_of)
-    ok(set_of.get("candidate_pages", 0) > 2 * set_of["pages"], "and more that came beside them", set_of)
+    if was_held_up(said, set_of, touched):
+        return False
+    beside = set_of.get("candidate_pages", 0)
+    ok(set_of.get("wakes") == 1 and set_of.get("pages", 0) > 0 and beside > 0, "one wake, pages and what came beside them", set_of)
+    is_(set_of.get("pages", 0) + beside, touched, "which are all that were touched")
     with Server(where=folder) as server:
-        finish(server.vmm(*pages, f"await={set_of['pages']}"), "a second wake")
+        said = finish(server.vmm(*pages, f"await={set_of['pages']}"), "a second wake")
     is_(server.stat["pushed_pages"], set_of["pages"], "what was asked for is given ahead")
-    ok(server.stat["faults"] > 2 * first["faults"], "what came beside it must be asked for", first, server.stat)
+    ok(server.stat["faults"] >= beside, "what came beside it must be asked for", beside, server.stat)
     set_of = says("it was learnt from again", "working-set", "show", "one", store=folder)
-    is_(set_of.get("candidate_pages"), 0, "and then it is known what is needed")
+    if was_held_up(said, set_of, touched):
+        return False
+    is_((set_of.get("pages"), set_of.get("candidate_pages")), (touched, 0), "and then it is known what is needed")
     with Server(where=folder) as server:
         finish(server.vmm(*pages, f"await={set_of['pages'] * 9 // 10}"), "a third wake")
     ok(server.stat["pushed_pages"] >= set_of["pages"] * 9 // 10, "the working set is given ahead", server.stat)
-    ok(server.stat["copied_pages"] < first["copied_pages"] / 4, "and hardly anything is asked for", first, server.stat)
+    ok(server.stat["copied_pages"] < copied / 4, "and hardly anything is asked for", copied, server.stat)
+    return True
 
 
 def test_finish():
