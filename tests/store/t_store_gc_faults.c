@@ -6,6 +6,9 @@
 #include "store/faults.h"
 #include "store/working_sets.h"
 
+/* Pages of "a" and "c" that nothing else has, that no other resembles and that do not compress. */
+enum { OWN_PAGES = 3 };
+
 static struct base_random rng;
 static struct image images[4];
 static struct store_working_set sets[2];
@@ -47,6 +50,14 @@ run_squeeze(struct dor_store *store)
     struct dor_gc gc = {.squeeze = true};
     struct dor_gc_result result;
     return dor_store_gc(store, &gc, &result);
+}
+
+/* What is dead must outweigh that the rest may compress worse beside other neighbours. */
+static void
+make_own_pages(struct image *image)
+{
+    for (uint64_t page = image->page_count - OWN_PAGES; page < image->page_count; page++)
+        page_fill(&rng, PAGE_RANDOM, image_page(image, page));
 }
 
 /* The same, with what wakes taught of those that stay. */
@@ -178,6 +189,8 @@ main(void)
         image_evolve(&rng, &images[i]);
         image_evolve(&rng, &images[i]);
     }
+    make_own_pages(&images[0]);
+    make_own_pages(&images[2]);
     for (size_t i = 0; i < ARRAY_LEN(sets); i++)
         sets[i] = random_set(&rng, images[0].page_count);
     for (size_t i = 0; i < ARRAY_LEN(operations); i++)
