@@ -122,9 +122,11 @@ kv_find_many(const struct kv_value *keys, uint32_t count, struct kv_value *value
 static inline void
 kv_touch(const struct kv_value *values, uint32_t count, uint32_t bytes)
 {
-    for (uint32_t at = 0; at < bytes; at += 64)
-        for (uint32_t i = 0; i < count; i++)
-            (void)*(const volatile uint8_t *)(values[i].at + (at < values[i].length ? at : 0));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t end = values[i].length < bytes ? values[i].length : bytes;
+        for (uint32_t at = 0; at < end; at += 64)
+            (void)*(const volatile uint8_t *)(values[i].at + at);
+    }
 }
 
 /* ---- what the function was called with ---- */

@@ -359,15 +359,16 @@ function placeAll(count) {
   touched = all;
 }
 
-// Have so many bytes of the values of the COUNT refs near.
+// Have so many bytes of the values of the COUNT refs near. What is read ahead of a wrong guess is a line that is
+// needed all the same.
 function touchValues(count, ahead) {
   const words = I;
   let all = 0;
-  for (let k = 16; k < ahead >>> 2; k += 16)
-    for (let i = 0; i < count; i++) {
-      const record = (places[i] & UNIT) << 1, end = (words[record] & VALUE) >>> 2;
-      all |= words[record + (k & ((k - end) >> 31))]; // the head again behind the end
-    }
+  for (let i = 0; i < count; i++) {
+    const record = (places[i] & UNIT) << 1, bytes = words[record] & VALUE;
+    const end = record + 2 + ((bytes < ahead ? bytes : ahead) >>> 2);
+    for (let word = record + 16; word < end; word += 16) all |= words[word];
+  }
   touched = all;
 }
 
