@@ -206,6 +206,24 @@ copy(uint32_t to, uint32_t from, uint32_t length)
 }
 
 /*
+ * Have what the lower halves of VALUES lead to near, as places or as refs. A loop that does nothing
+ * else is short, and of such a one the processor has more in its view at once.
+ */
+static void
+touch_places(const uint64_t *values, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        (void)*(const volatile uint32_t *)(uintptr_t)(uint32_t)values[i];
+}
+
+static void
+touch_records(const uint64_t *values, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        (void)*(const volatile uint32_t *)(WORDS + (((uint32_t)values[i] & UNIT) << 1));
+}
+
+/*
  * A look-up waits for memory twice, for the bucket and for the record. What is independent is
  * waited for together, as long as nothing is guessed wrong: so no branch depends on a bucket.
  */
@@ -216,6 +234,7 @@ find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
         uint32_t h = number_hash(numbers[i]);
         values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
     }
+    touch_places(values, count);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
         uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
@@ -226,6 +245,7 @@ find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
         }
         values[i] = (uint64_t)bucket[7] << 32 | ref;
     }
+    touch_records(values, count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t ref = (uint32_t)values[i];
         if (ref != 0)
@@ -265,13 +285,6 @@ struct key {
     uint32_t at, length;
 };
 
-/* Read for having it near. */
-static void
-touch(const void *at)
-{
-    (void)*(const volatile uint8_t *)at;
-}
-
 /*
  * The same for keys that are bytes. What is in a slot with the right hash may be another key's
  * record, or two records' places at once where two have it: has_key() tells, and may read anywhere.
@@ -286,10 +299,9 @@ find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
         if (length == 0 || length > MANY_BYTES || (key[0] >= '0' && key[0] <= '9'))
             continue;
         uint32_t h = hash_of(key, length);
-        const uint32_t *bucket = bucket_of(h);
-        touch(bucket);
-        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket;
+        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
     }
+    touch_places(values, count);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
         uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
@@ -300,9 +312,9 @@ find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
             uint32_t fits = (bucket[slot] == h) & ((here & (NUMBER | LIBRARY)) == 0);
             ref |= here & (0 - fits);
         }
-        touch(WORDS + ((ref & UNIT) << 1));
         values[i] = ref;
     }
+    touch_records(values, count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t ref = (uint32_t)values[i];
         const uint8_t *key = (const uint8_t *)keys[i].at;
