@@ -91,50 +91,57 @@ walk(uint32_t node, uint32_t depth)
     return sum;
 }
 
-/* Of numbers in a value: those found differently one by one, those that are no keys, all bytes. */
-KV_FUNCTION(w_many, "no-writes")
+/* Of look-ups together: those found differently one by one, those of no key, all bytes. */
+struct compared {
+    uint32_t wrong, none;
+    uint64_t bytes;
+};
+
+static void
+compare(struct compared *compared, struct kv_value one, struct kv_value together)
 {
-    struct kv_value keys = kv_find(kv_key(0).at, kv_key(0).length);
-    uint32_t count = keys.length / 4, none = 0, wrong = 0;
-    uint64_t sum = 0;
-    struct kv_value *values = kv_alloc(count * sizeof *values);
-    kv_find_many_u32((const uint32_t *)keys.at, count, values);
-    for (uint32_t i = 0; i < count; i++) {
-        struct kv_value one = kv_find_u32(((const uint32_t *)keys.at)[i]);
-        wrong += one.at != values[i].at || one.length != values[i].length;
-        none += values[i].at == NULL;
-        sum += values[i].length;
-    }
+    compared->wrong += one.at != together.at || one.length != together.length;
+    compared->none += together.at == NULL;
+    compared->bytes += together.length;
+}
+
+static kv_reply
+told(const struct compared *compared)
+{
     struct kv_writer writer = {0};
     kv_write_array(&writer, 3);
-    kv_write_integer(&writer, wrong);
-    kv_write_integer(&writer, none);
-    kv_write_integer(&writer, (int64_t)sum);
+    kv_write_integer(&writer, compared->wrong);
+    kv_write_integer(&writer, compared->none);
+    kv_write_integer(&writer, (int64_t)compared->bytes);
     return kv_written(&writer);
 }
 
-/* Of the keys: those found differently one by one, those that are none, all bytes. */
+/* Numbers in a value. */
+KV_FUNCTION(w_many, "no-writes")
+{
+    struct kv_value keys = kv_find(kv_key(0).at, kv_key(0).length);
+    uint32_t count = keys.length / 4;
+    struct compared compared = {0};
+    struct kv_value *values = kv_alloc(count * sizeof *values);
+    kv_find_many_u32((const uint32_t *)keys.at, count, values);
+    for (uint32_t i = 0; i < count; i++)
+        compare(&compared, kv_find_u32(((const uint32_t *)keys.at)[i]), values[i]);
+    return told(&compared);
+}
+
+/* The keys of the call. */
 KV_FUNCTION(w_many_keys, "no-writes")
 {
-    uint32_t count = kv_key_count(), none = 0, wrong = 0;
-    uint64_t sum = 0;
+    uint32_t count = kv_key_count();
+    struct compared compared = {0};
     struct kv_value *keys = kv_alloc(count * sizeof *keys);
     struct kv_value *values = kv_alloc(count * sizeof *values);
     for (uint32_t i = 0; i < count; i++)
         keys[i] = kv_key(i);
     kv_find_many(keys, count, values);
-    for (uint32_t i = 0; i < count; i++) {
-        struct kv_value one = kv_find(keys[i].at, keys[i].length);
-        wrong += one.at != values[i].at || one.length != values[i].length;
-        none += values[i].at == NULL;
-        sum += values[i].length;
-    }
-    struct kv_writer writer = {0};
-    kv_write_array(&writer, 3);
-    kv_write_integer(&writer, wrong);
-    kv_write_integer(&writer, none);
-    kv_write_integer(&writer, (int64_t)sum);
-    return kv_written(&writer);
+    for (uint32_t i = 0; i < count; i++)
+        compare(&compared, kv_find(keys[i].at, keys[i].length), values[i]);
+    return told(&compared);
 }
 
 /* Values where nothing may be written. */
