@@ -9,12 +9,12 @@
  * Workloads: `khop` walks 3 hops from a node and reads the lengths of the last lists, `sum` reads
  * all numbers of them too, `text` looks up keys that are no numbers and reads one of the value.
  * Ways: `runtime` is the engine's plugin with the library that tenants have, one kv.open() after
- * the other; `many` the same with kv.follow() and kv.openAll(); `fresh` a native call that returns
- * a new array, `scratch` one that copies into an array of the caller's; `wasm` is MODULE,
- * table_access_wasm.c compiled, in the same plugin, one by one, `wasm_many` the same with
- * kv_find_many_u32(); `c` is table_find(). All take turns in one
- * thread, and their results must be equal. Prints one JSON object: lookups by a second of the
- * thread's processor time, a number for each round.
+ * the other; `many` the same with kv.follow(), kv.lengths() and kv.openAll(); `fresh` a native call
+ * that returns a new array, `scratch` one that copies into an array of the caller's; `wasm` is
+ * MODULE, table_access_wasm.c compiled, in the same plugin, one by one, `wasm_many` the same with
+ * kv_find_many_u32() and kv_lengths_u32(); `c` is table_find(). All take turns in one thread, and
+ * their results must be equal. Prints one JSON object: lookups by a second of the thread's
+ * processor time, a number for each round.
  */
 #include "base/le.h"
 #include "base/random.h"
@@ -104,10 +104,13 @@ static const char runtime_js[] =
     "  const count = kv.len(list) >>> 2, found = hops[depth];\n"
     "  let sum = count;\n"
     "  if (depth === 1) return count;\n"
-    "  kv.follow(list, 0, count, found, depth === 2 ? 0 : 300);\n"
-    "  if (depth === 2) for (let i = 0; i < count; i++) sum = (sum + (kv.len(found[i]) >>> 2)) "
-    "| 0;\n"
-    "  else for (let i = 0; i < count; i++) sum = (sum + khopMany(found[i], depth - 1)) | 0;\n"
+    "  if (depth === 2) {\n"
+    "    kv.lengths(list, 0, count, found);\n"
+    "    for (let i = 0; i < count; i++) sum = (sum + (found[i] >>> 2)) | 0;\n"
+    "    return sum;\n"
+    "  }\n"
+    "  kv.follow(list, 0, count, found, 300);\n"
+    "  for (let i = 0; i < count; i++) sum = (sum + khopMany(found[i], depth - 1)) | 0;\n"
     "  return sum;\n"
     "}\n"
     "function sumOf(list) {\n"

@@ -18,6 +18,7 @@ enum {
 };
 
 static struct kv_value friends_at[DEPTH + 1][TOGETHER];
+static uint32_t lengths[TOGETHER];
 
 static uint32_t
 walk(uint32_t node, uint32_t depth, bool sum_last)
@@ -48,13 +49,16 @@ walk_many(struct kv_value list, uint32_t depth, bool sum_last)
 {
     struct kv_value *found = friends_at[depth];
     uint32_t count = list.length / 4, sum = count;
+    if (depth == 2 && !sum_last) {
+        kv_lengths_u32((const uint32_t *)list.at, count, lengths);
+        for (uint32_t i = 0; i < count; i++)
+            sum += lengths[i] / 4;
+        return sum;
+    }
     kv_find_many_u32((const uint32_t *)list.at, count, found);
-    if (depth > 2 || sum_last)
-        kv_touch(found, count, VALUE_BYTES);
+    kv_touch(found, count, VALUE_BYTES);
     for (uint32_t i = 0; i < count; i++)
-        sum += depth > 2  ? walk_many(found[i], depth - 1, sum_last)
-               : sum_last ? sum_of(found[i])
-                          : found[i].length / 4;
+        sum += depth > 2 ? walk_many(found[i], depth - 1, sum_last) : sum_of(found[i]);
     return sum;
 }
 

@@ -6,14 +6,15 @@ MGETs, and 40 times as fast as a Lua function of Redis; 4 bytes of a value of 4 
 fewer bytes on the wire and 3 times as often as the whole value by GET, and so do those of 50 values by one FCALL, against
 one MGET.
 
-The graph has 100,000 nodes with 50 friends on average, kept as 32-bit numbers in one value a node; a walk of 3 hops sums
-the lengths of about 2,550 lists (khop.c, which also is the client, by hiredis; the same walks everywhere, which must
-give the same sum). In JavaScript the lists of all friends of a node are opened together (kv.follow()), for comparison
-also one by one; a module of WebAssembly does it together (table_calls_wasm.c); in Lua the last hop asks only for lengths. Wall times of walks are those of one connection that waits for
-each answer; /cpu-s are calls by a second of the server's processor time, by redis-benchmark and our own client (load.c),
-after functions have been called long enough to be compiled. Keys of the parts come
-opened (open-keys), for comparison also as text that the function opens. With one key a call most of the cost is the
-request, the less the more of them come at once.
+The graph has 100,000 nodes with 50 friends on average, kept as 32-bit numbers in one value a node; a walk of 3 hops
+sums the lengths of about 2,550 lists (khop.c, which also is the client, by hiredis; the same walks everywhere, which
+must give the same sum). In JavaScript the lists of all friends of a node are opened together (kv.follow()), and of
+those of the last hop only the lengths are asked for (kv.lengths()); for comparison also one by one; a module of
+WebAssembly does it together (table_calls_wasm.c); in Lua the last hop asks only for lengths. Wall times of walks are
+those of one connection that waits for each answer; /cpu-s are calls by a second of the server's processor time, by
+redis-benchmark and our own client (load.c), after functions have been called long enough to be compiled. Keys of the
+parts come opened (open-keys), for comparison also as text that the function opens. With one key a call most of the cost
+is the request, the less the more of them come at once.
 """
 import common
 import table_peers
@@ -69,9 +70,13 @@ const friends = [0, 1, 2, 3].map(() => new Int32Array(128));
 function walk(list, depth) {
   const count = kv.len(list) >>> 2, found = friends[depth];
   let sum = count;
-  kv.follow(list, 0, count, found, depth === 2 ? 0 : 300);
-  if (depth === 2) for (let i = 0; i < count; i++) sum += kv.len(found[i]) >>> 2;
-  else for (let i = 0; i < count; i++) sum += walk(found[i], depth - 1);
+  if (depth === 2) {
+    kv.lengths(list, 0, count, found);
+    for (let i = 0; i < count; i++) sum += found[i] >>> 2;
+  } else {
+    kv.follow(list, 0, count, found, 300);
+    for (let i = 0; i < count; i++) sum += walk(found[i], depth - 1);
+  }
   return sum;
 }
 function oneByOne(node, depth) {

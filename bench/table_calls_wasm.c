@@ -5,9 +5,14 @@
  */
 #include <dormouse/kv_wasm.h>
 
-enum { DEPTH_MAX = 8, TOGETHER = 64 };
+enum {
+    DEPTH_MAX = 8,
+    TOGETHER = 64,
+    VALUE_BYTES = 300, /* of most lists */
+};
 
 static struct kv_value friends[DEPTH_MAX + 1][TOGETHER];
+static uint32_t lengths[TOGETHER];
 
 static uint32_t
 walk(struct kv_value list, uint32_t depth)
@@ -17,9 +22,14 @@ walk(struct kv_value list, uint32_t depth)
     for (uint32_t at = 0; depth > 1 && at < count; at += TOGETHER) {
         uint32_t some = count - at < TOGETHER ? count - at : TOGETHER;
         struct kv_value *found = friends[depth];
-        kv_find_many_u32(nodes + at, some, found);
+        if (depth == 2) {
+            kv_lengths_u32(nodes + at, some, lengths);
+        } else {
+            kv_find_many_u32(nodes + at, some, found);
+            kv_touch(found, some, VALUE_BYTES);
+        }
         for (uint32_t i = 0; i < some; i++)
-            sum += depth == 2 ? found[i].length / 4 : walk(found[i], depth - 1);
+            sum += depth == 2 ? lengths[i] / 4 : walk(found[i], depth - 1);
     }
     return sum;
 }

@@ -14,8 +14,9 @@
  *     intent: u32 units, u32 tag fffd0000, u32 unit of the record, u32 its new first word,
  *             u32 offset of the tail in the record, u32 bytes of the tail, the tail
  *
- *     none --> the block is written --> header.append names it --> the tail is copied, the first
- *     word is stored --> header.append = 0 --> the block is freed
+ *     none --> the block is written --> header.append names it --> the bucket forgets the length
+ *     --> the tail is copied, the first word is stored --> the bucket has the length
+ *     --> header.append = 0 --> the block is freed
  *
  * Slack belongs to the block before it, whatever that is: it goes with it, and a sweep takes it.
  * In a transaction nothing grows in place, for it may be given up.
@@ -71,9 +72,11 @@ carry_out(struct table *table, const uint32_t *intent)
     table_arena_put(arena, (uint32_t *)(void *)at, intent[3]);
 }
 
-/* Append to the value of RECORD where it is; false when it has no room there. */
+/* Append to the value of RECORD, in SLOT, where it is; false when it has no room there. */
 static bool
-grow(struct table *table, const struct table_record *record, const void *bytes, uint32_t length)
+grow(
+    struct table *table, struct table_slot slot, const struct table_record *record,
+    const void *bytes, uint32_t length)
 {
     struct table_arena *arena = &table->arena;
     uint64_t tail_offset = (uint64_t)record->value_offset + record->value_bytes;
@@ -99,7 +102,9 @@ grow(struct table *table, const struct table_record *record, const void *bytes, 
     table_arena_put(arena, &arena->header->append, intent_unit);
     if (units > record->units)
         table_write_slack(table, record->unit + units, record->units + slack - units);
+    table_slot_forget_length(table, slot);
     carry_out(table, intent);
+    table_slot_put(table, slot, slot.bucket->ref[slot.index]);
     table_arena_put(arena, &arena->header->append, 0);
     table_heap_free(arena, intent_unit, head[0]);
     return true;
@@ -172,7 +177,6 @@ table_append(
     uint64_t *ret)
 {
     struct table_value old;
-    struct table_record record;
     if (!table_find(table, key, true, &old)) {
         int rc = table_set(table, key, bytes, length, 0);
         if (rc == 0)
@@ -182,9 +186,12 @@ table_append(
     uint64_t new_length = (uint64_t)old.length + length;
     if (new_length > TABLE_VALUE_BYTES_MAX)
         return dor_fail(DOR_E_USAGE, "a value may have 512 MiB");
+    struct table_slot slot = table_slot_of_ref(table, key->hash, old.ref);
+    struct table_record record;
     int rc = 0;
-    if (length != 0 && (table->in_transaction || !table_record(table, old.ref, &record) ||
-                        !grow(table, &record, bytes, length)))
+    if (length != 0 &&
+        (table->in_transaction || slot.bucket == NULL ||
+         !table_record(table, old.ref, &record) || !grow(table, slot, &record, bytes, length)))
         rc = copy(table, key, &old, bytes, length);
     if (rc != 0)
         return rc;

@@ -24,9 +24,10 @@
 
 enum {
     TABLE_UNIT_BYTES = 8,
-    TABLE_VERSION = 2,
-    TABLE_BUCKET_SLOTS = 7,
-    TABLE_FIRST_BUCKETS = 16, /* inside the header */
+    TABLE_VERSION = 3,
+    TABLE_BUCKET_SLOTS = 6,
+    TABLE_LENGTH_UNKNOWN = 0xffff, /* in a bucket */
+    TABLE_FIRST_BUCKETS = 16,      /* inside the header */
     TABLE_SEGMENTS = 24,
     TABLE_FREE_CLASSES = 432,
 };
@@ -39,13 +40,19 @@ enum {
 #define TABLE_ARENA_BYTES_MAX (UINT64_C(1) << 32)
 #define TABLE_ARENA_BYTES_MIN (UINT64_C(1) << 16)
 
-/* Hashes and places of up to seven records, and the unit of the bucket that holds the rest. */
+/*
+ * Hashes, lengths of values and places of up to six records, and the unit of the bucket that holds
+ * the rest. The lengths are there for storage functions, which then need not read the records:
+ * nothing here believes them.
+ */
 struct table_bucket {
     uint32_t hash[TABLE_BUCKET_SLOTS];
     uint32_t next; /* 0 = none */
+    uint16_t length[TABLE_BUCKET_SLOTS];
     uint32_t ref[TABLE_BUCKET_SLOTS];
-    uint32_t unused;
 };
+
+_Static_assert(sizeof(struct table_bucket) == 64, "a bucket is a line of memory");
 
 /* The first page of an arena. Storage functions read the fields that the format names. */
 struct table_header {
@@ -150,6 +157,16 @@ table_arena_put(struct table_arena *arena, uint32_t *word, uint32_t value)
     table_arena_touch(arena, (uint64_t)((uint8_t *)word - arena->base), sizeof *word);
     atomic_signal_fence(memory_order_seq_cst);
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* The same for half a word. */
+static inline void
+table_arena_put_half(struct table_arena *arena, uint16_t *half, uint16_t value)
+{
+    table_arena_touch(arena, (uint64_t)((uint8_t *)half - arena->base), sizeof *half);
+    atomic_signal_fence(memory_order_seq_cst);
+    __atomic_store_n(half, value, __ATOMIC_RELAXED);
     atomic_signal_fence(memory_order_seq_cst);
 }
 

@@ -14,7 +14,9 @@
  *
  * Invariants:
  * 1. A slot holds a record when its ref is not 0; the hash is written before the ref.
- * 2. A process that dies in a split leaves entries twice, never none: they are in the new bucket
+ * 2. A slot's length is that of its record's value, or TABLE_LENGTH_UNKNOWN: it says so before and
+ *    while they differ. What an arena says that others may write is set right by recovery.
+ * 3. A process that dies in a split leaves entries twice, never none: they are in the new bucket
  *    before the count lets anybody look there, and leave the old one after.
  */
 #include <emmintrin.h>
@@ -27,7 +29,7 @@
 
 #define BUCKET_WORDS 16
 #define BUCKET_UNITS 8u
-#define KEYS_PER_2   11 /* in two buckets on average before there is one more */
+#define KEYS_PER_2   9 /* in two buckets on average before there is one more */
 #define FIRST_LOG    4
 
 _Static_assert(TABLE_FIRST_BUCKETS == 1 << FIRST_LOG, "segments double from there");
@@ -157,20 +159,68 @@ free_overflow(struct table *table, uint32_t unit)
     table_heap_free(&table->arena, unit - 1, table_heap_units(TABLE_OVERFLOW_BYTES));
 }
 
-static void
-fill_slot(struct table *table, struct table_slot slot, uint32_t hash, uint32_t ref)
+/* What a slot has. */
+struct entry {
+    uint32_t hash, ref;
+    uint16_t length;
+};
+
+static uint16_t
+length_of(const struct table *table, uint32_t ref)
 {
-    table_arena_put(&table->arena, &slot.bucket->hash[slot.index], hash);
-    table_arena_put(&table->arena, &slot.bucket->ref[slot.index], ref);
+    struct table_record record;
+    return table_record(table, ref, &record) && record.value_bytes < TABLE_LENGTH_UNKNOWN
+               ? (uint16_t)record.value_bytes
+               : TABLE_LENGTH_UNKNOWN;
+}
+
+static struct entry
+entry_of(const struct table *table, uint32_t hash, uint32_t ref)
+{
+    return (struct entry){hash, ref, length_of(table, ref)};
+}
+
+static struct entry
+entry_in(const struct table_bucket *bucket, unsigned index)
+{
+    return (struct entry){bucket->hash[index], bucket->ref[index], bucket->length[index]};
+}
+
+/* SLOT is empty. */
+static void
+fill_slot(struct table *table, struct table_slot slot, const struct entry *entry)
+{
+    table_arena_put(&table->arena, &slot.bucket->hash[slot.index], entry->hash);
+    table_arena_put_half(&table->arena, &slot.bucket->length[slot.index], entry->length);
+    table_arena_put(&table->arena, &slot.bucket->ref[slot.index], entry->ref);
+}
+
+void
+table_slot_forget_length(struct table *table, struct table_slot slot)
+{
+    table_arena_put_half(&table->arena, &slot.bucket->length[slot.index], TABLE_LENGTH_UNKNOWN);
+}
+
+void
+table_slot_put(struct table *table, struct table_slot slot, uint32_t ref)
+{
+    uint16_t length = length_of(table, ref);
+    bool differs = slot.bucket->length[slot.index] != length;
+    if (differs)
+        table_slot_forget_length(table, slot);
+    if (slot.bucket->ref[slot.index] != ref)
+        table_arena_put(&table->arena, &slot.bucket->ref[slot.index], ref);
+    if (differs)
+        table_arena_put_half(&table->arena, &slot.bucket->length[slot.index], length);
 }
 
 static int
-insert_into(struct table *table, struct table_bucket *bucket, uint32_t hash, uint32_t ref)
+insert_into(struct table *table, struct table_bucket *bucket, const struct entry *entry)
 {
     for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
             if (bucket->ref[i] == 0) {
-                fill_slot(table, (struct table_slot){bucket, i}, hash, ref);
+                fill_slot(table, (struct table_slot){bucket, i}, entry);
                 return 0;
             }
         if (bucket->next == 0) {
@@ -179,7 +229,7 @@ insert_into(struct table *table, struct table_bucket *bucket, uint32_t hash, uin
             if (rc != 0)
                 return rc;
             fill_slot(
-                table, (struct table_slot){table_arena_at(&table->arena, unit), 0}, hash, ref);
+                table, (struct table_slot){table_arena_at(&table->arena, unit), 0}, entry);
             table_arena_put(&table->arena, &bucket->next, unit);
             return 0;
         }
@@ -194,7 +244,8 @@ table_slot_insert(struct table *table, uint32_t hash, uint32_t ref)
     struct table_bucket *bucket = table_bucket(table, table_bucket_index(table, hash));
     if (bucket == NULL)
         return dor_fail(DOR_E_CORRUPT, "the table is damaged: a bucket is not inside it");
-    return insert_into(table, bucket, hash, ref);
+    const struct entry entry = entry_of(table, hash, ref);
+    return insert_into(table, bucket, &entry);
 }
 
 /* The last bucket of the chain INDEX, and the one before it, NULL when the first is the last. */
@@ -237,7 +288,8 @@ close_gap(struct table *table, uint32_t index, struct table_slot slot)
     unsigned count = slots_in_use(last);
     bool fills = count > 0 && (last != slot.bucket || count - 1 > slot.index);
     if (fills) {
-        fill_slot(table, slot, last->hash[count - 1], last->ref[count - 1]);
+        const struct entry entry = entry_in(last, count - 1);
+        fill_slot(table, slot, &entry);
         table_arena_put(&table->arena, &last->ref[count - 1], 0);
         count = slots_in_use(last);
     }
@@ -256,7 +308,8 @@ table_slot_fill(struct table *table, uint32_t hash, uint32_t ref)
     for (unsigned n = 0; bucket != NULL && n < TABLE_CHAIN_MAX; n++) {
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++)
             if (bucket->ref[i] == 0) {
-                fill_slot(table, (struct table_slot){bucket, i}, hash, ref);
+                const struct entry entry = entry_of(table, hash, ref);
+                fill_slot(table, (struct table_slot){bucket, i}, &entry);
                 return true;
             }
         bucket = table_bucket_next(table, bucket);
@@ -375,7 +428,8 @@ table_buckets_grow(struct table *table)
         for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
             if (from->ref[i] == 0 || (from->hash[i] & mask) != count)
                 continue;
-            if (insert_into(table, to, from->hash[i], from->ref[i]) != 0) {
+            const struct entry entry = entry_in(from, i);
+            if (insert_into(table, to, &entry) != 0) {
                 free_chain(table, to->next);
                 return;
             }

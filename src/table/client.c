@@ -251,17 +251,6 @@ parse_batch(
     return count;
 }
 
-static void
-prefetch(const struct table *table, const struct item *items, unsigned count)
-{
-    uint64_t records[BATCH];
-    for (unsigned i = 0; i < count; i++)
-        records[i] = items[i].has_key ? table_prefetch_record(table, &items[i].key) : 0;
-    for (unsigned i = 0; i < count; i++)
-        if (records[i] != 0)
-            table_prefetch_key(table, records[i]);
-}
-
 /* Run what is complete in BYTES; how many were used. */
 static size_t
 run_bytes(
@@ -275,8 +264,9 @@ run_bytes(
     while (at < length && may_run(client)) {
         struct item items[BATCH];
         unsigned count = parse_batch(client, bytes, length, &at, items, ret);
-        if (count > 1)
-            prefetch(client->tenant->table, items, count);
+        for (unsigned i = 0; count > 1 && i < count; i++)
+            if (items[i].has_key)
+                table_prefetch_record(client->tenant->table, &items[i].key);
         for (unsigned i = 0; i < count; i++) {
             if (!may_run(client)) {
                 /* What was parsed ahead is parsed again when it may run. */

@@ -469,6 +469,9 @@ table_cmd_mget(struct table_call *call)
             else
                 table_prefetch(call->table, &keys[i]);
         }
+        for (uint32_t i = 0; here > 1 && i < here; i++)
+            if (keys[i].bytes != NULL)
+                table_prefetch_record(call->table, &keys[i]);
         for (uint32_t i = 0; i < here; i++) {
             struct table_value value;
             bool found = keys[i].bytes != NULL && look_up(call, &keys[i], &value);

@@ -35,6 +35,14 @@
 #define MODULES_MAX  64 /* of a tenant: each has a file */
 #define ENTRIES_MAX  65536
 #define AREA_KEEP    65536u
+#define PAGE_BYTES   4096u
+#define ROOM_PAGES   (KV_ROOM_BYTES / PAGE_BYTES)
+
+enum {
+    RUNS_MAX = 4, /* of pages that are kept from call to call */
+    KEPT_PAGES = 16,
+    LEARN_EACH = 64, /* calls */
+};
 
 struct wasm {
     JSObjectRef compile, start;
@@ -45,6 +53,11 @@ struct wasm {
     struct jsc_context *bound; /* whose arena is mapped, so much of it */
     uint64_t bound_bytes;
     struct wasm_library *placed;
+    uint8_t resident[ROOM_PAGES]; /* for mincore() */
+};
+
+struct page_run {
+    uint32_t first, end;
 };
 
 struct wasm_library {
@@ -54,6 +67,9 @@ struct wasm_library {
     uint64_t image_bytes;
     bool started;
     uint32_t first, count; /* in the entries of the context */
+    uint32_t placed_count; /* since it was mapped */
+    struct page_run runs[RUNS_MAX];
+    uint32_t run_count;
 };
 
 struct wasm_entry {
@@ -121,15 +137,76 @@ bind(struct jsc_context *context, char *error)
     return 0;
 }
 
+/*
+ * Which pages the calls of LIBRARY write, from those that are there. It is a guess: what is wrong
+ * in it costs time.
+ */
+static void
+learn_pages(struct wasm *wasm, struct wasm_library *library)
+{
+    uint32_t image_pages = (uint32_t)(library->image_bytes / PAGE_BYTES), kept = image_pages;
+    library->run_count = image_pages != 0;
+    library->runs[0] = (struct page_run){0, image_pages};
+    bool known = mincore(wasm->base, KV_ROOM_BYTES, wasm->resident) == 0;
+    for (uint32_t page = image_pages; known && page < ROOM_PAGES; page++) {
+        if ((wasm->resident[page] & 1) == 0)
+            continue;
+        known = kept++ < KEPT_PAGES;
+        uint32_t runs = library->run_count;
+        if (runs != 0 && library->runs[runs - 1].end == page && page != image_pages)
+            library->runs[runs - 1].end++;
+        else if (runs < RUNS_MAX)
+            library->runs[library->run_count++] = (struct page_run){page, page + 1};
+        else
+            known = false;
+    }
+    if (!known || image_pages > KEPT_PAGES)
+        library->run_count = 0;
+}
+
+/* Give the pages from FIRST to before END back: the next look finds the file's or zeros. */
+static bool
+drop_pages(const struct wasm *wasm, uint32_t first, uint32_t end)
+{
+    return first == end || madvise(
+                               wasm->base + (size_t)first * PAGE_BYTES,
+                               (size_t)(end - first) * PAGE_BYTES, MADV_DONTNEED) == 0;
+}
+
+/*
+ * Have what LIBRARY's last call left as it was at first. Pages that are written by call after call
+ * are filled where they are, for that takes less than a page fault; all others go.
+ */
+static bool
+renew(struct wasm *wasm, struct wasm_library *library)
+{
+    if (library->placed_count++ % LEARN_EACH == 1)
+        learn_pages(wasm, library);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < library->run_count; i++) {
+        const struct page_run *run = &library->runs[i];
+        uint8_t *begin = wasm->base + (size_t)run->first * PAGE_BYTES;
+        size_t bytes = (size_t)(run->end - run->first) * PAGE_BYTES;
+        if (!drop_pages(wasm, at, run->first))
+            return false;
+        if (run->first * (uint64_t)PAGE_BYTES >= library->image_bytes)
+            memset(begin, 0, bytes);
+        else if (pread(library->image_fd, begin, bytes, 0) != (ssize_t)bytes)
+            return false;
+        at = run->end;
+    }
+    return drop_pages(wasm, at, ROOM_PAGES);
+}
+
 /* Have the memory of LIBRARY's module there as it was at first. */
 static int
 place(struct wasm_library *library, char *error)
 {
     struct wasm *wasm = jsc_engine->wasm;
-    /* A private page goes, and the next look finds the file's or zeros. */
-    if (wasm->placed == library && madvise(wasm->base, KV_ROOM_BYTES, MADV_DONTNEED) == 0)
+    if (wasm->placed == library && renew(wasm, library))
         return 0;
     wasm->placed = NULL;
+    library->placed_count = library->run_count = 0;
     const int flags = MAP_PRIVATE, all = PROT_READ | PROT_WRITE;
     if (!map_over(
             library->image_bytes, KV_ROOM_BYTES - library->image_bytes, all,

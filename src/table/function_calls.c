@@ -67,13 +67,12 @@ refuse(
     return 0;
 }
 
-/* Some keys: all buckets are asked for, then all records, then what is compared. */
+/* Some keys: all buckets are asked for, then all records. */
 static void
 open_some(
     struct table *table, const struct table_engine_bytes *bytes, uint32_t count, uint32_t *ret)
 {
     struct table_key keys[AHEAD];
-    uint64_t records[AHEAD];
     for (uint32_t i = 0; i < count; i++) {
         if (!table_key(table, bytes[i].bytes, bytes[i].length, &keys[i]))
             keys[i].bytes = NULL; /* too long to be there */
@@ -81,10 +80,8 @@ open_some(
             table_prefetch(table, &keys[i]);
     }
     for (uint32_t i = 0; count > 1 && i < count; i++)
-        records[i] = keys[i].bytes != NULL ? table_prefetch_record(table, &keys[i]) : 0;
-    for (uint32_t i = 0; count > 1 && i < count; i++)
-        if (records[i] != 0)
-            table_prefetch_key(table, records[i]);
+        if (keys[i].bytes != NULL)
+            table_prefetch_record(table, &keys[i]);
     for (uint32_t i = 0; i < count; i++) {
         struct table_value value;
         bool found = keys[i].bytes != NULL && table_find(table, &keys[i], true, &value);

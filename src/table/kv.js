@@ -32,7 +32,7 @@ const setBytes = TypedArray.prototype.set;
 Object.defineProperty(String.prototype, 'charCodeAt', { writable: false, configurable: false });
 
 const NUMBER = 0x80000000 | 0, LIBRARY = 0x40000000, EXPIRES = 0x20000000, UNIT = 0x1fffffff;
-const VALUE = 0x3fffffff;
+const VALUE = 0x3fffffff, LENGTH = 0xffff;
 
 let arena = null, arenaBytes = 0, I = new Ints(0), F = new Floats(0), D = new Doubles(0), B = new Bytes(0);
 
@@ -78,12 +78,12 @@ function findNumber(number) {
   const h = hashNumber(number, I[2]);
   let at = bucketOf(h);
   for (let n = 0; n < 1048576; n++) {
-    for (let i = 0; i < 7; i++)
+    for (let i = 0; i < 6; i++)
       if (I[at + i] === h) {
-        const ref = I[at + 8 + i];
+        const ref = I[at + 10 + i];
         if ((ref & (NUMBER | LIBRARY)) === NUMBER) return live(ref);
       }
-    const next = I[at + 7];
+    const next = I[at + 6];
     if (next === 0) return 0;
     at = next << 1;
   }
@@ -139,13 +139,13 @@ function sameKey(record, wanted, from, length) {
 function findHash(h) {
   let at = bucketOf(h);
   for (let n = 0; n < 1048576; n++) {
-    for (let i = 0; i < 7; i++)
+    for (let i = 0; i < 6; i++)
       if (I[at + i] === h) {
-        const ref = I[at + 8 + i];
+        const ref = I[at + 10 + i];
         if (ref !== 0 && (ref & (NUMBER | LIBRARY)) === 0 && sameKey((ref & UNIT) << 1, keyWords, 0, keyLength))
           return live(ref);
       }
-    const next = I[at + 7];
+    const next = I[at + 6];
     if (next === 0) return 0;
     at = next << 1;
   }
@@ -325,20 +325,21 @@ function find(name) {
 // in the second bucket of a chain, is looked up again by itself.
 
 const MANY = 64, PACKED = 16; // keys, and words of one that is text
-const hashes = new Ints(MANY), places = new Ints(MANY), lengths = new Ints(MANY), packed = new Ints(MANY * PACKED);
+const hashes = new Ints(MANY), places = new Ints(MANY), sizes = new Ints(MANY), rest = new Ints(MANY + 1);
+const lengths = new Ints(MANY), packed = new Ints(MANY * PACKED);
 const NUMBER_KEY = -1, OTHER_KEY = -2; // in place of the length of a text
 let touched = 0; // what was read only for having it near; without a use it would not be read
 
-// HANDLES must be an Int32Array, which runs no tenant's code when it is written, with room for COUNT.
-function checkHandles(handles, count) {
-  if (apply(isTyped, handles, []) !== 'Int32Array')
-    throw new WrongType('handles are written into an Int32Array');
-  if (apply(bytesOf, handles, []) >>> 2 < count) throw new OutOfRange('there are more keys than handles');
+// OUT must be an Int32Array, which runs no tenant's code when it is written, with room for COUNT.
+function checkOut(out, count, what) {
+  if (apply(isTyped, out, []) !== 'Int32Array')
+    throw new WrongType(what + ' are written into an Int32Array');
+  if (apply(bytesOf, out, []) >>> 2 < count) throw new OutOfRange('there are more keys than ' + what);
 }
 
-// Into places[] a ref for each of the COUNT hashes[], of whatever kind, or 0; the heads of their records are near then.
-// Loops that only touch memory are short: of such a one the processor has more in its view at once.
-function placeAll(count) {
+// Into places[] the bucket of each of the COUNT hashes[]; they are near then. Loops that only touch memory are short:
+// of such a one the processor has more in its view at once.
+function bucketAll(count) {
   const words = I, buckets = words[4], mask = words[5], half = mask >>> 1;
   let all = 0;
   for (let i = 0; i < count; i++) {
@@ -347,27 +348,50 @@ function placeAll(count) {
     places[i] = (words[48 - clz(index >>> 4)] + (index << 4)) | 0;
   }
   for (let i = 0; i < count; i++) all |= words[places[i]];
-  for (let i = 0; i < count; i++) {
-    const h = hashes[i], at = places[i];
-    const fits = (clz(words[at] ^ h) & 32) >> 5 | (clz(words[at + 1] ^ h) & 32) >> 4 |
-      (clz(words[at + 2] ^ h) & 32) >> 3 | (clz(words[at + 3] ^ h) & 32) >> 2 |
-      (clz(words[at + 4] ^ h) & 32) >> 1 | (clz(words[at + 5] ^ h) & 32) | (clz(words[at + 6] ^ h) & 32) << 1;
-    const ref = words[((at + 39) | 0) - clz(fits | 0)];
-    places[i] = fits === 0 ? 0 : ref;
-  }
-  for (let i = 0; i < count; i++) all |= words[(places[i] & UNIT) << 1];
   touched = all;
 }
 
-// Have so many bytes of the values of the COUNT refs near. What is read ahead of a wrong guess is a line that is
-// needed all the same.
-function touchValues(count, ahead) {
+// The last slot with the hash H in the bucket AT, -1 if none has it.
+function slotOf(words, at, h) {
+  const fits = (clz(words[at] ^ h) & 32) >> 5 | (clz(words[at + 1] ^ h) & 32) >> 4 |
+    (clz(words[at + 2] ^ h) & 32) >> 3 | (clz(words[at + 3] ^ h) & 32) >> 2 |
+    (clz(words[at + 4] ^ h) & 32) >> 1 | (clz(words[at + 5] ^ h) & 32);
+  return (31 - clz(fits)) | 0;
+}
+
+// How long the value in SLOT is; LENGTH: its record says.
+function sizeIn(words, at, slot) {
+  return (words[(at + 7 + (slot >> 1)) | 0] >>> ((slot & 1) << 4)) & LENGTH;
+}
+
+// Into places[] a ref for each of the COUNT hashes[], of whatever kind, and into sizes[] how long its value is; if the
+// bucket has none, 0 and the unit of the next one.
+function placeAll(count) {
+  bucketAll(count);
+  const words = I;
+  for (let i = 0; i < count; i++) {
+    const at = places[i], slot = slotOf(words, at, hashes[i]);
+    const ref = words[(at + 10 + slot) | 0], size = sizeIn(words, at, slot), next = words[at + 6];
+    sizes[i] = slot < 0 ? next : size;
+    places[i] = slot < 0 ? 0 : ref;
+  }
+}
+
+// Have the heads of the COUNT refs near, or the next buckets, and, where they are needed, so many bytes of the values
+// and what is behind these: keys that are text. What is read ahead of a wrong guess is a line that is needed all the
+// same.
+function touchAll(count, ahead, keys) {
   const words = I;
   let all = 0;
   for (let i = 0; i < count; i++) {
-    const record = (places[i] & UNIT) << 1, bytes = words[record] & VALUE;
+    const ref = places[i];
+    all |= words[(ref !== 0 ? ref & UNIT : sizes[i]) << 1];
+  }
+  for (let i = 0; i < count; i++) {
+    const record = (places[i] & UNIT) << 1, size = sizes[i], bytes = size === LENGTH ? words[record] & VALUE : size;
     const end = record + 2 + ((bytes < ahead ? bytes : ahead) >>> 2);
     for (let word = record + 16; word < end; word += 16) all |= words[word];
+    if (keys && record !== 0) all |= words[record + 2 + (bytes >>> 2)];
   }
   touched = all;
 }
@@ -380,11 +404,39 @@ function followSome(list, count, handles, first, ahead) {
   const words = I, seed = words[2];
   for (let i = 0; i < count; i++) hashes[i] = hashNumber(words[list + i], seed);
   placeAll(count);
-  if (ahead > 0) touchValues(count, ahead);
+  touchAll(count, ahead, false);
   for (let i = 0; i < count; i++) {
     const ref = places[i];
     handles[first + i] = isNumber(ref) ? live(ref) : findNumber(words[list + i]);
   }
+}
+
+// Most buckets say how long a value is, and its record need not be read: but for long values, keys that expire, and
+// what is in the second bucket of a chain.
+function measureSome(list, count, lengths, first) {
+  const words = I, seed = words[2];
+  for (let i = 0; i < count; i++) hashes[i] = hashNumber(words[list + i], seed);
+  placeAll(count);
+  let unsaid = 0, all = 0;
+  for (let i = 0; i < count; i++) {
+    const size = sizes[i];
+    lengths[first + i] = size;
+    rest[unsaid] = i;
+    unsaid += saysAll(places[i], size) ? 0 : 1;
+  }
+  for (let k = 0; k < unsaid; k++) {
+    const ref = places[rest[k]];
+    all |= words[(ref !== 0 ? ref & UNIT : sizes[rest[k]]) << 1];
+  }
+  touched = all;
+  for (let k = 0; k < unsaid; k++) {
+    const i = rest[k];
+    lengths[first + i] = head(findNumber(words[list + i])) & VALUE;
+  }
+}
+
+function saysAll(ref, size) {
+  return (ref & (NUMBER | LIBRARY | EXPIRES)) === NUMBER && size !== LENGTH;
 }
 
 // NAME as the key I of many: its hash, its length or what it is instead, and its words.
@@ -402,16 +454,6 @@ function packOne(name, i) {
     hashes[i] = hashNumber(number | 0, I[2]);
     lengths[i] = NUMBER_KEY;
   }
-}
-
-// A key that is text is compared, and lies behind its value.
-function touchKeys(count) {
-  let all = 0;
-  for (let i = 0; i < count; i++) {
-    const ref = places[i], record = (ref & UNIT) << 1;
-    if (ref > 0) all |= I[record + 2 + ((I[record] & VALUE) >>> 2)];
-  }
-  touched = all;
 }
 
 function handleOf(i, name) {
@@ -433,8 +475,7 @@ function openSome(keys, first, count, handles, ahead) {
   touched = all;
   for (let i = 0; i < count; i++) packOne(names[i], i);
   placeAll(count);
-  if (ahead > 0) touchValues(count, ahead);
-  touchKeys(count);
+  touchAll(count, ahead, true);
   for (let i = 0; i < count; i++) handles[first + i] = handleOf(i, names[i]);
 }
 
@@ -452,6 +493,13 @@ function outside() {
 
 function head(handle) {
   return handle === 0 ? 0 : I[handle];
+}
+
+// The first word of a value whose 32-bit numbers from the FROMth to before the TOth are keys.
+function listOf(handle, from, to) {
+  const length = head(handle);
+  if (from < 0 || to > (length & VALUE) >>> 2 || from > to) throw outside();
+  return handle + 2 + ((length >>> 29) & 2);
 }
 
 function textOf(handle, from, to) {
@@ -482,7 +530,7 @@ const kv = {
   },
   openAll(keys, handles, ahead) {
     const count = keys.length >>> 0, near = clampAhead(ahead | 0);
-    checkHandles(handles, count);
+    checkOut(handles, count, 'handles');
     for (let done = 0; done < count; done += MANY)
       openSome(keys, done, count - done < MANY ? count - done : MANY, handles, near);
     return count;
@@ -491,12 +539,20 @@ const kv = {
     handle |= 0;
     from |= 0;
     to |= 0;
-    const near = clampAhead(ahead | 0), length = head(handle);
-    if (from < 0 || to > (length & VALUE) >>> 2 || from > to) throw outside();
-    checkHandles(handles, to - from);
-    const list = handle + 2 + ((length >>> 29) & 2);
+    const near = clampAhead(ahead | 0), list = listOf(handle, from, to);
+    checkOut(handles, to - from, 'handles');
     for (let done = from; done < to; done += MANY)
       followSome(list + done, to - done < MANY ? to - done : MANY, handles, done - from, near);
+    return to - from;
+  },
+  lengths(handle, from, to, lengths) {
+    handle |= 0;
+    from |= 0;
+    to |= 0;
+    const list = listOf(handle, from, to);
+    checkOut(lengths, to - from, 'lengths');
+    for (let done = from; done < to; done += MANY)
+      measureSome(list + done, to - done < MANY ? to - done : MANY, lengths, done - from);
     return to - from;
   },
   has(name) {

@@ -15,6 +15,7 @@ const kv = {
   find_u32: found.find_u32,
   find_many: found.find_many,
   find_many_u32: found.find_many_u32,
+  lengths_u32: found.lengths_u32,
   now: found.now,
   fill: found.fill,
   copy: found.copy,

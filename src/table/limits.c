@@ -115,6 +115,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(mprotect),
     SCMP_SYS(mremap),
     SCMP_SYS(madvise),
+    SCMP_SYS(mincore),
     SCMP_SYS(membarrier),
     SCMP_SYS(memfd_create),
     SCMP_SYS(msync),

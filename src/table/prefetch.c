@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * prefetch.c - asks for memory ahead of look-ups. Of a batch of requests first all buckets are
- * asked for, then all records, then the keys behind their values, so that the waits for memory fall
+ * asked for, then all records and the keys behind their values, so that the waits for memory fall
  * together.
  *
  * Nothing here is believed or changes anything: a wrong place costs a wasted line.
  */
-#include <string.h>
-
 #include "table/table_priv.h"
 
-#define PREFETCH_LINES 4
+#define PREFETCH_LINES 4 /* of a value; what is behind the processor asks for itself */
+#define LINE_BYTES     UINT64_C(64)
 
 void
 table_prefetch(const struct table *table, const struct table_key *key)
@@ -18,32 +17,24 @@ table_prefetch(const struct table *table, const struct table_key *key)
     __builtin_prefetch(table_bucket(table, table_bucket_index(table, key->hash)));
 }
 
-uint64_t
+void
 table_prefetch_record(const struct table *table, const struct table_key *key)
 {
     const struct table_bucket *bucket =
         table_bucket(table, table_bucket_index(table, key->hash));
     if (bucket == NULL)
-        return 0;
+        return;
     for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
         if (bucket->hash[i] != key->hash || bucket->ref[i] == 0)
             continue;
         uint64_t at = (uint64_t)(bucket->ref[i] & REF_UNIT_MASK) * TABLE_UNIT_BYTES;
-        if (at >= table->arena.file_bytes)
-            return 0;
-        for (unsigned line = 0; line < PREFETCH_LINES; line++)
-            __builtin_prefetch(table->arena.base + at + (uint64_t)line * 64);
-        return key->is_number ? 0 : at;
+        uint64_t end = at + sizeof(struct table_block) + bucket->length[i];
+        if (end >= table->arena.file_bytes)
+            return;
+        for (unsigned line = 0; line < PREFETCH_LINES && at + line * LINE_BYTES < end; line++)
+            __builtin_prefetch(table->arena.base + at + line * LINE_BYTES);
+        if (!key->is_number && bucket->length[i] != TABLE_LENGTH_UNKNOWN)
+            __builtin_prefetch(table->arena.base + end);
+        return;
     }
-    return 0;
-}
-
-void
-table_prefetch_key(const struct table *table, uint64_t record)
-{
-    uint32_t length;
-    memcpy(&length, table->arena.base + record, sizeof length);
-    uint64_t key = record + 2 * sizeof length + (length & TABLE_LENGTH_MASK);
-    if (key < table->arena.file_bytes)
-        __builtin_prefetch(table->arena.base + key);
 }

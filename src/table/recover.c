@@ -175,7 +175,7 @@ undo_entry(struct table *table, const uint32_t *entry, void *context)
     if (new_ref != 0) {
         struct table_slot slot;
         while ((slot = table_slot_of_ref(table, hash, new_ref)).bucket != NULL)
-            table_arena_put(&table->arena, &slot.bucket->ref[slot.index], old_ref);
+            table_slot_put(table, slot, old_ref);
         struct entry *late = find_late(recovery, hash, new_ref);
         if (late != NULL)
             late->ref = old_ref;
@@ -217,6 +217,7 @@ claim_slot(struct recovery *recovery, struct table_slot slot)
     uint32_t ref = slot.bucket->ref[slot.index];
     struct table_record record;
     if (is_record(table, hash, ref, &record) && claim(recovery, record.unit, record.units)) {
+        table_slot_put(table, slot, ref); /* with the length that the record has */
         table_count(table, ref, 1);
         return;
     }

@@ -429,7 +429,7 @@ replace(struct table *table, uint32_t hash, struct table_slot slot, uint32_t new
     } else if (new_ref == 0) {
         table_slot_remove(table, hash, slot);
     } else {
-        table_arena_put(&table->arena, &slot.bucket->ref[slot.index], new_ref);
+        table_slot_put(table, slot, new_ref);
     }
     if (has_old)
         table_drop_slack(table, old.unit + old.units);

@@ -123,14 +123,8 @@ int64_t table_now(const struct table *table);
 /* Ask for the memory that a look-up of KEY will need. */
 void table_prefetch(const struct table *table, const struct table_key *key);
 
-/*
- * The same one step on, when the bucket has come: that of its record. Returns where the record is,
- * for the next step, 0 for none.
- */
-uint64_t table_prefetch_record(const struct table *table, const struct table_key *key);
-
-/* The last step, when the RECORD has come: that of the key behind its value. */
-void table_prefetch_key(const struct table *table, uint64_t record);
+/* The next step, when the bucket has come: that of the record and of the key behind its value. */
+void table_prefetch_record(const struct table *table, const struct table_key *key);
 
 /* The word of the arena at which the record of VALUE begins: what functions have for a handle. */
 uint32_t table_value_handle(const struct table_value *value);

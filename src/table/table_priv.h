@@ -104,6 +104,12 @@ table_bucket_next(const struct table *table, const struct table_bucket *bucket);
 struct table_slot table_slot_of_key(const struct table *table, const struct table_key *key);
 struct table_slot table_slot_of_ref(const struct table *table, uint32_t hash, uint32_t ref);
 DOR_MUST_CHECK int table_slot_insert(struct table *table, uint32_t hash, uint32_t ref);
+
+/* Let SLOT, which is not empty, have REF. */
+void table_slot_put(struct table *table, struct table_slot slot, uint32_t ref);
+
+/* Before a value gets another length where it is; table_slot_put() after it. */
+void table_slot_forget_length(struct table *table, struct table_slot slot);
 void table_slot_remove(struct table *table, uint32_t hash, struct table_slot slot);
 
 /* Put HASH and REF into an empty slot of its chain; false when there is none. */

@@ -161,7 +161,7 @@ undo_entry(struct table *table, const uint32_t *entry, void *context)
         return 0;
     }
     if (slot.bucket != NULL && old_ref != 0)
-        table_arena_put(&table->arena, &slot.bucket->ref[slot.index], old_ref);
+        table_slot_put(table, slot, old_ref);
     else if (slot.bucket != NULL)
         table_slot_remove(table, hash, slot);
     else if (table_slot_insert(table, hash, old_ref) != 0)

@@ -20,7 +20,11 @@
 #define UNIT    0x1fffffffu
 
 enum {
-    SLOTS = 7,
+    SLOTS = 6,
+    NEXT = 6, /* words of a bucket */
+    LENGTHS = 7,
+    REFS = 10,
+    LENGTH_UNKNOWN = 0xffff,
     CHAIN_MAX = 1 << 20,
     CHAIN_STEP = 64, /* buckets between two questions */
     KEY_BYTES_MAX = 0xff00,
@@ -43,6 +47,12 @@ bucket_of(uint32_t hash)
     uint32_t part = index >> 4;
     uint32_t segment = part == 0 ? 0 : 32 - (uint32_t)__builtin_clz(part);
     return WORDS + (uint32_t)(WORDS[16 + segment] + (index << 4));
+}
+
+static uint32_t
+length_in(const uint32_t *bucket, uint32_t slot)
+{
+    return ((const uint16_t *)(bucket + LENGTHS))[slot];
 }
 
 /* Where the value is, and its length above; 0 if its time has come. */
@@ -76,11 +86,11 @@ find_number(uint32_t number)
     const uint32_t *bucket = bucket_of(h);
     for (uint32_t n = 1; n < CHAIN_MAX; n++) {
         for (uint32_t i = 0; i < SLOTS; i++)
-            if (bucket[i] == h && (bucket[8 + i] & (NUMBER | LIBRARY)) == NUMBER)
-                return value_of(bucket[8 + i]);
-        if (bucket[7] == 0)
+            if (bucket[i] == h && (bucket[REFS + i] & (NUMBER | LIBRARY)) == NUMBER)
+                return value_of(bucket[REFS + i]);
+        if (bucket[NEXT] == 0)
             return 0;
-        bucket = WORDS + (bucket[7] << 1);
+        bucket = WORDS + (bucket[NEXT] << 1);
         if (n % CHAIN_STEP == 0)
             ask();
     }
@@ -159,14 +169,14 @@ find_bytes(const uint8_t *key, uint32_t length)
     const uint32_t *bucket = bucket_of(h);
     for (uint32_t n = 1; n < CHAIN_MAX; n++) {
         for (uint32_t i = 0; i < SLOTS; i++) {
-            uint32_t ref = bucket[8 + i];
+            uint32_t ref = bucket[REFS + i];
             if (bucket[i] == h && ref != 0 && (ref & (NUMBER | LIBRARY)) == 0 &&
                 has_key(ref, key, length))
                 return value_of(ref);
         }
-        if (bucket[7] == 0)
+        if (bucket[NEXT] == 0)
             return 0;
-        bucket = WORDS + (bucket[7] << 1);
+        bucket = WORDS + (bucket[NEXT] << 1);
         if (n % CHAIN_STEP == 0)
             ask();
     }
@@ -206,53 +216,107 @@ copy(uint32_t to, uint32_t from, uint32_t length)
 }
 
 /*
- * Have what the lower halves of VALUES lead to near, as places or as refs. A loop that does nothing
- * else is short, and of such a one the processor has more in its view at once.
+ * A look-up waits for memory twice, for the bucket and for the record. What is independent is
+ * waited for together, as long as nothing is guessed wrong: so no branch depends on a bucket. A
+ * loop that does nothing but touch is short, and of such a one the processor has more in its view
+ * at once. The record is not read where the bucket says all: it has the lengths of values that are
+ * not long.
  */
 static void
-touch_places(const uint64_t *values, uint32_t count)
+touch(const void *at)
 {
-    for (uint32_t i = 0; i < count; i++)
-        (void)*(const volatile uint32_t *)(uintptr_t)(uint32_t)values[i];
-}
-
-static void
-touch_records(const uint64_t *values, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        (void)*(const volatile uint32_t *)(WORDS + (((uint32_t)values[i] & UNIT) << 1));
+    (void)*(const volatile uint32_t *)at;
 }
 
 /*
- * A look-up waits for memory twice, for the bucket and for the record. What is independent is
- * waited for together, as long as nothing is guessed wrong: so no branch depends on a bucket.
+ * What the first slot of BUCKET with the hash H says if it has a key of KIND: the place of its
+ * record, and the length of the value above. Otherwise above 0 the unit of the next bucket.
  */
+static uint64_t
+entry_of(const uint32_t *bucket, uint32_t h, uint32_t kind)
+{
+    uint32_t fits = 0;
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        fits |= (uint32_t)(bucket[slot] == h) << slot;
+    uint32_t slot = (uint32_t)__builtin_ctz(fits | 1u << (SLOTS - 1));
+    uint32_t ref = bucket[REFS + slot];
+    ref = fits != 0 && (ref & (NUMBER | LIBRARY)) == kind ? ref : 0;
+    return (uint64_t)(ref != 0 ? length_in(bucket, slot) : bucket[NEXT]) << 32 | ref;
+}
+
+static bool
+says_all(uint64_t entry)
+{
+    return (uint32_t)entry != 0 && (entry & EXPIRES) == 0 && entry >> 32 != LENGTH_UNKNOWN;
+}
+
+static const uint32_t *
+record_of(uint64_t entry)
+{
+    return WORDS + (((uint32_t)entry & UNIT) << 1);
+}
+
+static uint64_t
+value_in(uint64_t entry)
+{
+    return says_all(entry) ? entry >> 32 << 32 | (uint32_t)(uintptr_t)(record_of(entry) + 2)
+                           : value_of((uint32_t)entry);
+}
+
+/* Have the buckets near whose hashes are the upper halves of the COUNT VALUES. */
+static void
+touch_buckets(const uint64_t *values, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        touch(bucket_of((uint32_t)(values[i] >> 32)));
+}
+
+/* Where a look-up of the number goes on whose ENTRY does not say all. */
+static const uint32_t *
+further(uint64_t entry)
+{
+    return (uint32_t)entry != 0 ? record_of(entry) : WORDS + (uint32_t)(entry >> 31);
+}
+
 static void
 find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
 {
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = (uint64_t)number_hash(numbers[i]) << 32;
+    touch_buckets(values, count);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t h = number_hash(numbers[i]);
-        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
+        uint32_t h = (uint32_t)(values[i] >> 32);
+        values[i] = entry_of(bucket_of(h), h, NUMBER);
     }
-    touch_places(values, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (!says_all(values[i]))
+            touch(further(values[i]));
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = (uint32_t)values[i] != 0 ? value_in(values[i]) : find_number(numbers[i]);
+}
+
+/* LENGTHS has the hashes first. */
+static void
+measure_in_step(const uint32_t *numbers, uint32_t count, uint32_t *lengths)
+{
+    uint32_t unsaid = 0;
+    for (uint32_t i = 0; i < count; i++)
+        lengths[i] = number_hash(numbers[i]);
+    for (uint32_t i = 0; i < count; i++)
+        touch(bucket_of(lengths[i]));
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
-        uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
-        for (uint32_t slot = 0; slot < SLOTS; slot++) {
-            uint32_t here = bucket[8 + slot];
-            uint32_t fits = (bucket[slot] == h) & ((here & (NUMBER | LIBRARY)) == NUMBER);
-            ref |= here & (0 - fits);
+        uint64_t entry = entry_of(bucket_of(lengths[i]), lengths[i], NUMBER);
+        lengths[i] = says_all(entry) ? (uint32_t)(entry >> 32) : LENGTH_UNKNOWN;
+        unsaid += !says_all(entry);
+    }
+    for (uint32_t i = 0; unsaid > 1 && i < count; i++)
+        if (lengths[i] == LENGTH_UNKNOWN) {
+            uint32_t h = number_hash(numbers[i]);
+            touch(further(entry_of(bucket_of(h), h, NUMBER)));
         }
-        values[i] = (uint64_t)bucket[7] << 32 | ref;
-    }
-    touch_records(values, count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t ref = (uint32_t)values[i];
-        if (ref != 0)
-            values[i] = value_of(ref);
-        else if (values[i] != 0) /* the bucket goes on elsewhere */
-            values[i] = find_number(numbers[i]);
-    }
+    for (uint32_t i = 0; unsaid > 0 && i < count; i++)
+        if (lengths[i] == LENGTH_UNKNOWN)
+            lengths[i] = (uint32_t)(find_number(numbers[i]) >> 32);
 }
 
 /* Begin with the next keys: how many of the COUNT from AT on. */
@@ -265,20 +329,29 @@ next_keys(uint32_t at, uint32_t count)
 }
 
 static void
-check_values(const uint64_t *values, uint32_t count)
+check_out(const void *out, uint32_t count, uint32_t each_bytes)
 {
-    if (count > KV_ROOM_BYTES / sizeof *values)
+    if (count > KV_ROOM_BYTES / each_bytes)
         __builtin_trap();
-    check_room((uint32_t)(uintptr_t)values, count * (uint32_t)sizeof *values);
+    check_room((uint32_t)(uintptr_t)out, count * each_bytes);
 }
 
 EXPORT(find_many_u32)
 void
 find_many_numbers(const uint32_t *numbers, uint32_t count, uint64_t *values)
 {
-    check_values(values, count);
+    check_out(values, count, sizeof *values);
     for (uint32_t at = 0; at < count; at += MANY_KEYS)
         find_in_step(numbers + at, next_keys(at, count), values + at);
+}
+
+EXPORT(lengths_u32)
+void
+measure_many_numbers(const uint32_t *numbers, uint32_t count, uint32_t *lengths)
+{
+    check_out(lengths, count, sizeof *lengths);
+    for (uint32_t at = 0; at < count; at += MANY_KEYS)
+        measure_in_step(numbers + at, next_keys(at, count), lengths + at);
 }
 
 struct key {
@@ -298,23 +371,18 @@ find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
         values[i] = 0;
         if (length == 0 || length > MANY_BYTES || (key[0] >= '0' && key[0] <= '9'))
             continue;
-        uint32_t h = hash_of(key, length);
-        values[i] = (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
+        values[i] = (uint64_t)hash_of(key, length) << 32 | 1;
     }
-    touch_places(values, count);
+    touch_buckets(values, count);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t *bucket = (const uint32_t *)(uintptr_t)(uint32_t)values[i];
-        uint32_t h = (uint32_t)(values[i] >> 32), ref = 0;
-        if (values[i] == 0)
-            continue;
-        for (uint32_t slot = 0; slot < SLOTS; slot++) {
-            uint32_t here = bucket[8 + slot];
-            uint32_t fits = (bucket[slot] == h) & ((here & (NUMBER | LIBRARY)) == 0);
-            ref |= here & (0 - fits);
-        }
-        values[i] = ref;
+        uint32_t h = (uint32_t)(values[i] >> 32);
+        if (values[i] != 0)
+            values[i] = entry_of(bucket_of(h), h, 0);
     }
-    touch_records(values, count);
+    for (uint32_t i = 0; i < count; i++)
+        touch(record_of(values[i]));
+    for (uint32_t i = 0; i < count; i++) /* the key is behind the value */
+        touch(record_of(values[i]) + 2 + (values[i] >> 34));
     for (uint32_t i = 0; i < count; i++) {
         uint32_t ref = (uint32_t)values[i];
         const uint8_t *key = (const uint8_t *)keys[i].at;
@@ -328,7 +396,7 @@ EXPORT(find_many)
 void
 find_many_keys(const struct key *keys, uint32_t count, uint64_t *values)
 {
-    check_values(values, count);
+    check_out(values, count, sizeof *values);
     for (uint32_t at = 0; at < count; at += MANY_KEYS)
         find_bytes_in_step(keys + at, next_keys(at, count), values + at);
 }

@@ -63,6 +63,7 @@ static const struct {
     {"find_u32", SHAPE_FIND_U32},
     {"find_many", SHAPE_FIND_MANY},
     {"find_many_u32", SHAPE_FIND_MANY},
+    {"lengths_u32", SHAPE_FIND_MANY},
     {"now", SHAPE_NOW},
     {"put", SHAPE_PUT},
     {"del", SHAPE_DEL},

@@ -12,7 +12,7 @@
 
 #include "worlds.h"
 
-enum { HOSTILE_LIMIT_BYTES = 256 << 10, HOSTILE_KEYS = 120 };
+enum { HOSTILE_LIMIT_BYTES = 256 << 10, HOSTILE_KEYS = 128 };
 
 /*
  * An arena's bytes: after removals, with libraries, times of expiry, long chains and free

@@ -192,6 +192,8 @@ static const char leak_setup[] =
 static const char leak_touch[] =
     "const h=kv.open('mine');const key=new Uint8Array([109,105,110,101]);"
     "const every=[()=>kv.open('mine'),()=>kv.open(key),()=>kv.open('m\\u00efne'),"
+    "()=>kv.lengths(h,0,2,new Int32Array(2)),()=>kv.lengths(h,0,2,new (class extends "
+    "Int32Array{set 0(v){catchIt(this);catchIt(v)}})(2)),"
     "()=>kv.follow(h,0,2,new Int32Array(2),64),()=>kv.openAll(['mine',key,7],new Int32Array(3),"
     "8),()=>kv.openAll(new Proxy(['mine'],{get(t,n){catchIt(this);return t[n]}}),new "
     "Int32Array("

@@ -81,8 +81,8 @@ look_up(
     snprintf(ret, 64, "(none)");
     uint32_t at = bucket_word(arena, hash);
     while (at != 0) {
-        for (uint32_t i = 0; i < 7; i++) {
-            uint32_t place = word(arena, at + 8 + i);
+        for (uint32_t i = 0; i < 6; i++) {
+            uint32_t place = word(arena, at + 10 + i);
             if (word(arena, at + i) != hash || place == 0 || (place & 0xc0000000) != kind)
                 continue;
             uint32_t record = (place & 0x1fffffff) * 2;
@@ -92,12 +92,17 @@ look_up(
             if (key != NULL && (key_length != strlen(key) ||
                                 memcmp(arena + value + length, key, key_length) != 0))
                 continue;
+            uint32_t said = word(arena, at + 7 + i / 2) >> i % 2 * 16 & 0xffff;
+            if (said != 0xffff && said != length) {
+                snprintf(ret, 64, "(a length of %u)", said);
+                return;
+            }
             snprintf(ret, 64, "%.*s", (int)length, (const char *)arena + value);
             if ((place & 0x20000000) != 0)
                 *ret_expiry = word(arena, record + 2) | (uint64_t)word(arena, record + 3) << 32;
             return;
         }
-        at = word(arena, at + 7) * 2;
+        at = word(arena, at + 6) * 2;
     }
 }
 

@@ -224,7 +224,12 @@ test_many(void)
             "for(let i=0;i<300;i++)if(out[i]!==kv.open(n[i]))bad++}"
             "out.fill(-1);if(kv.follow(h,100,130,out)!==30)bad++;"
             "for(let i=0;i<31;i++)if(out[i]!==(i<30?kv.open(n[100+i]):-1))bad++;"
-            "return [bad,kv.follow(h,5,5,out),kv.open(n[11])!==0,kv.open(399)]",
+            "for(const long of [65534,65535,65536,0]){"
+            "kv.put(n[0],'v'.repeat(long),long%%3);out.fill(-1);"
+            "if(kv.lengths(h,0,299,out)!==299||out[299]!==-1)bad++;"
+            "for(let i=0;i<299;i++)if(out[i]!==kv.len(kv.open(n[i])))bad++}"
+            "return "
+            "[bad,kv.follow(h,5,5,out)+kv.lengths(h,5,5,out),kv.open(n[11])!==0,kv.open(399)]",
             expires, setup);
         is_str(run_body(body), "*4|:0|:0|:1|:0|", "numbers of a value are followed");
     }
@@ -237,9 +242,8 @@ test_many(void)
         "if(kv.openAll(many,out,ahead)!==136)bad++;for(let i=0;i<136;i++)"
         "if(out[i]!==kv.open(many[i]))bad++}const u=new Uint32Array(n);kv.openAll(u,out);"
         "for(let i=0;i<300;i++)if(out[i]!==kv.open(n[i]))bad++;"
-        "return "
-        "[bad,kv.openAll([],out)+kv.follow(0,0,0,out),kv.openAll({length:1,0:'t'},out),out[0]=="
-        "=kv.open('t')]",
+        "return [bad,kv.openAll([],out)+kv.follow(0,0,0,out)+kv.lengths(0,0,0,out),"
+        "kv.openAll({length:1,0:'t'},out),out[0]===kv.open('t')]",
         setup);
     is_str(run_body(body), "*4|:0|:0|:1|:1|", "keys of all kinds are opened");
     static const struct {
@@ -253,6 +257,11 @@ test_many(void)
         {"kv.follow(h,0,3,new Uint32Array(3))", "-ERR TypeError: handles are written into"},
         {"kv.follow(h,0,3,[0,0,0])", "-ERR TypeError: handles are written into"},
         {"kv.follow(h,0,3)", "-ERR TypeError: handles are written into"},
+        {"kv.lengths(h,0,301,out)", "-ERR RangeError: outside the value"},
+        {"kv.lengths(h,2,1,out)", "-ERR RangeError: outside the value"},
+        {"kv.lengths(0,0,1,out)", "-ERR RangeError: outside the value"},
+        {"kv.lengths(h,0,300,new Int32Array(299))", "-ERR RangeError: there are more keys"},
+        {"kv.lengths(h,0,3,new Uint32Array(3))", "-ERR TypeError: lengths are written into"},
         {"kv.openAll([1,2],new Int32Array(1))", "-ERR RangeError: there are more keys"},
         {"kv.openAll([1,{}],out)", "-ERR TypeError: a key is a number"},
         {"kv.openAll({length:4294967295},out)", "-ERR RangeError: there are more keys"},
@@ -323,6 +332,8 @@ test_twins(void)
                  "const ids=new Uint32Array(60000).map((_,i)=>i),found=new Int32Array(60000);"
                  "kv.put('ids',ids);kv.follow(kv.open('ids'),0,60000,found);"
                  "for(let i=0;i<60000;i++)if(found[i]!==kv.open(i))bad++;"
+                 "kv.lengths(kv.open('ids'),0,60000,found);"
+                 "for(let i=0;i<60000;i++)if(found[i]!==kv.len(kv.open(i)))bad++;"
                  "return [bad,all>=kv.size()-1]"),
         "*2|:0|:1|", "keys of all kinds are found many at once");
     is_str(

@@ -61,7 +61,7 @@ long_chain(void)
         uint32_t segment = index < 16 ? 0 : 28 - (uint32_t)__builtin_clz(index);
         uint32_t word = words[16 + segment] + index * 16;
         uint32_t next;
-        memcpy(&next, at_rest.bytes + (size_t)(word + 7) * 4, 4);
+        memcpy(&next, at_rest.bytes + (size_t)(word + 6) * 4, 4);
         if (next != 0)
             return word;
     }
@@ -88,15 +88,16 @@ test_what_is_left(void)
     uint32_t chain = long_chain();
     uint32_t next, second;
     memcpy(&second, at_rest.bytes + (size_t)17 * 4, 4);
-    memcpy(&next, at_rest.bytes + (size_t)(chain + 7) * 4, 4);
-    change_one(&at_rest, chain + 7, 0x1fffffff, ALL - 12, "a chain that leaves the arena");
-    change_one(&at_rest, chain + 7, 384, ALL - 12, "a chain that leads into the header");
-    change_one(&at_rest, next * 2 + 7, next, ALL, "a chain that bites its tail");
-    change_one(&at_rest, chain + 8, 0x1fffffff, ALL - 1, "a place outside");
+    memcpy(&next, at_rest.bytes + (size_t)(chain + 6) * 4, 4);
+    change_one(&at_rest, chain + 6, 0x1fffffff, ALL - 12, "a chain that leaves the arena");
+    change_one(&at_rest, chain + 6, 384, ALL - 12, "a chain that leads into the header");
+    change_one(&at_rest, next * 2 + 6, next, ALL, "a chain that bites its tail");
+    change_one(&at_rest, chain + 10, 0x1fffffff, ALL - 1, "a place outside");
     change_one(&at_rest, chain, 0xdeadbeef, ALL - 1, "another hash");
+    change_one(&at_rest, chain + 7, 0x12345678, ALL, "other lengths");
     uint32_t place;
-    memcpy(&place, at_rest.bytes + (size_t)(chain + 8) * 4, 4);
-    change_one(&at_rest, chain + 9, place, ALL - 2, "two slots with one place");
+    memcpy(&place, at_rest.bytes + (size_t)(chain + 10) * 4, 4);
+    change_one(&at_rest, chain + 11, place, ALL - 2, "two slots with one place");
     uint32_t record = (place & 0x1fffffff) * 2;
     change_one(&at_rest, record, 0x3fffffff, ALL - 1, "a record that is too long");
     change_one(&at_rest, record, 0, ALL - 2, "a record that is too short");

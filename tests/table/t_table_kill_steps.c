@@ -21,7 +21,7 @@ enum {
 };
 
 /* Before them there are KEYS_BEFORE keys: with the first one there is a split. */
-enum { KEYS_BEFORE = 88 };
+enum { KEYS_BEFORE = 72 };
 
 static const struct operation operations[] = {
     {SET, 200, 0},   {SET, 3, 0},       {REMOVE, 4, 0},  {REMOVE, 5, 0},  {REMOVE, 6, 0},

@@ -112,6 +112,7 @@ redis.registerFunction('j_walk', (keys, args) => walk(+keys[0], +args[0]));""")
         there = sum(client.read() for _ in some)
         is_(client.ask("FCALL", "w_many", 1, "numbers"), [0, count - there, sum(lengths)], f"{count} numbers are looked up in step")
     fails(client, "Unreachable", "FCALL", "w_many_out", 0)
+    fails(client, "Unreachable", "FCALL", "w_lengths_out", 0)
     strange = [b"", b"0", b"007", b"4294967296", b"x" * 256, b"x" * 257, b"x" * 0xff00, b"x" * 0xff01, b"user:\xff", b"j", b"ends"]
     for key in strange[3:7:2] + strange[:1]:
         client.ask("SET", key, b"value of " + key[:9])
@@ -150,6 +151,16 @@ def test_changes(client):
 def test_memory(client):
     is_([client.ask("FCALL", "w_count", 0) for _ in range(3)], [42, 42, 42], "each call begins with memory as it was loaded")
     is_([client.ask("FCALL", "w_alloc", 0, 8 << 20) for _ in range(3)], [0, 0, 0], "with zeros behind it")
+    # Some pages are written in most calls, and in turn few and many others.
+    room = [at << 12 for at in range(2048, 4096)]
+    often = sorted(rng.sample(room, 3))
+    often += [often[-1] + 4096]
+    changed = 0
+    for turn in range(300):
+        pages = {*often[turn % 5 == 0:], *rng.sample(room, rng.choice((0, 0, 1, 2, 30)))}
+        changed += client.ask("FCALL", "w_scribble", 0, *(page + rng.randrange(4096) for page in pages if page < 4096 << 12))
+    is_(changed, 0, "also where calls write again and again")
+    is_(client.ask("FCALL", "w_count", 0), 42, "and what other functions find")
     fails(client, "Unreachable", "FCALL", "w_alloc", 0, 16 << 20)
     is_(client.ask("FCALL", "w_pages", 0), [256, -1, -1], "memory does not grow")
 

@@ -124,8 +124,12 @@ KV_FUNCTION(w_many, "no-writes")
     struct compared compared = {0};
     struct kv_value *values = kv_alloc(count * sizeof *values);
     kv_find_many_u32((const uint32_t *)keys.at, count, values);
-    for (uint32_t i = 0; i < count; i++)
+    uint32_t *lengths = kv_alloc(count * sizeof *lengths);
+    kv_lengths_u32((const uint32_t *)keys.at, count, lengths);
+    for (uint32_t i = 0; i < count; i++) {
         compare(&compared, kv_find_u32(((const uint32_t *)keys.at)[i]), values[i]);
+        compared.wrong += lengths[i] != values[i].length;
+    }
     return told(&compared);
 }
 
@@ -148,6 +152,12 @@ KV_FUNCTION(w_many_keys, "no-writes")
 KV_FUNCTION(w_many_out, "no-writes")
 {
     kv_find_many_u32_raw((const uint32_t *)64, 4, (void *)(uintptr_t)(KV_ROOM_BYTES - 8));
+    return kv_integer(0);
+}
+
+KV_FUNCTION(w_lengths_out, "no-writes")
+{
+    kv_lengths_u32((const uint32_t *)64, 4, (uint32_t *)(uintptr_t)(KV_ROOM_BYTES - 8));
     return kv_integer(0);
 }
 
@@ -219,6 +229,19 @@ KV_FUNCTION(w_count, "no-writes")
     big[1 << 19]++;
     counter++;
     return kv_integer(counter + big[1 << 19]);
+}
+
+/* Writes at the places it is told, and counts those that were not as at first. */
+KV_FUNCTION(w_scribble, "no-writes")
+{
+    uint32_t changed = counter != 40;
+    counter = 1;
+    for (uint32_t i = 0; i < kv_arg_count(); i++) {
+        uint8_t *at = (uint8_t *)(uintptr_t)argument(i);
+        changed += *at != 0;
+        *at = 1;
+    }
+    return kv_integer(changed);
 }
 
 KV_FUNCTION(w_alloc, "no-writes")

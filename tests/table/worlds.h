@@ -240,6 +240,27 @@ count_one(void *context, const struct table_key *key, const struct table_value *
     return true;
 }
 
+/* Whether each bucket says how long its values are, or that it does not know. */
+static inline bool
+lengths_are_right(const struct table_arena *arena)
+{
+    for (uint32_t index = 0; index < arena->header->bucket_count; index++) {
+        uint32_t segment = index < 16 ? 0 : 28 - (uint32_t)__builtin_clz(index);
+        uint32_t word = arena->header->segments[segment] + index * 16;
+        const struct table_bucket *bucket = table_arena_at(arena, word / 2);
+        for (; bucket != NULL;
+             bucket = bucket->next == 0 ? NULL : table_arena_at(arena, bucket->next))
+            for (unsigned i = 0; i < TABLE_BUCKET_SLOTS; i++) {
+                const struct table_block *block =
+                    table_arena_at(arena, bucket->ref[i] & 0x1fffffff);
+                if (bucket->ref[i] != 0 && bucket->length[i] != TABLE_LENGTH_UNKNOWN &&
+                    bucket->length[i] != (block->length & TABLE_LENGTH_MASK))
+                    return false;
+            }
+    }
+    return true;
+}
+
 /* What is wrong with the blocks of TABLE or with what a scan finds; NULL = nothing. */
 static inline const char *
 table_trouble(struct table *table)
@@ -262,6 +283,8 @@ table_trouble(struct table *table)
     while (cursor != 0);
     if (count != stat.keys)
         return "a scan finds not as many keys as there are";
+    if (!lengths_are_right(arena))
+        return "a bucket has another length than the record";
     return stat.damaged == 0 ? NULL : "something is damaged";
 }
 
