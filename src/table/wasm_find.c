@@ -263,12 +263,17 @@ value_in(uint64_t entry)
                            : value_of((uint32_t)entry);
 }
 
-/* Have the buckets near whose hashes are the upper halves of the COUNT VALUES. */
-static void
-touch_buckets(const uint64_t *values, uint32_t count)
+/* A bucket and, above, the hash that led to it. */
+static uint64_t
+bucket_and(uint32_t h)
 {
-    for (uint32_t i = 0; i < count; i++)
-        touch(bucket_of((uint32_t)(values[i] >> 32)));
+    return (uint64_t)h << 32 | (uint32_t)(uintptr_t)bucket_of(h);
+}
+
+static const uint32_t *
+words_at(uint64_t place)
+{
+    return (const uint32_t *)(uintptr_t)(uint32_t)place;
 }
 
 /* Where a look-up of the number goes on whose ENTRY does not say all. */
@@ -282,12 +287,11 @@ static void
 find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
 {
     for (uint32_t i = 0; i < count; i++)
-        values[i] = (uint64_t)number_hash(numbers[i]) << 32;
-    touch_buckets(values, count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t h = (uint32_t)(values[i] >> 32);
-        values[i] = entry_of(bucket_of(h), h, NUMBER);
-    }
+        values[i] = bucket_and(number_hash(numbers[i]));
+    for (uint32_t i = 0; i < count; i++)
+        touch(words_at(values[i]));
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = entry_of(words_at(values[i]), (uint32_t)(values[i] >> 32), NUMBER);
     for (uint32_t i = 0; i < count; i++)
         if (!says_all(values[i]))
             touch(further(values[i]));
@@ -295,17 +299,17 @@ find_in_step(const uint32_t *numbers, uint32_t count, uint64_t *values)
         values[i] = (uint32_t)values[i] != 0 ? value_in(values[i]) : find_number(numbers[i]);
 }
 
-/* LENGTHS has the hashes first. */
+/* LENGTHS has the buckets first. */
 static void
 measure_in_step(const uint32_t *numbers, uint32_t count, uint32_t *lengths)
 {
     uint32_t unsaid = 0;
     for (uint32_t i = 0; i < count; i++)
-        lengths[i] = number_hash(numbers[i]);
+        lengths[i] = (uint32_t)(uintptr_t)bucket_of(number_hash(numbers[i]));
     for (uint32_t i = 0; i < count; i++)
-        touch(bucket_of(lengths[i]));
+        touch(words_at(lengths[i]));
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t entry = entry_of(bucket_of(lengths[i]), lengths[i], NUMBER);
+        uint64_t entry = entry_of(words_at(lengths[i]), number_hash(numbers[i]), NUMBER);
         lengths[i] = says_all(entry) ? (uint32_t)(entry >> 32) : LENGTH_UNKNOWN;
         unsaid += !says_all(entry);
     }
@@ -371,14 +375,13 @@ find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
         values[i] = 0;
         if (length == 0 || length > MANY_BYTES || (key[0] >= '0' && key[0] <= '9'))
             continue;
-        values[i] = (uint64_t)hash_of(key, length) << 32 | 1;
+        values[i] = bucket_and(hash_of(key, length));
     }
-    touch_buckets(values, count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t h = (uint32_t)(values[i] >> 32);
+    for (uint32_t i = 0; i < count; i++)
+        touch(words_at(values[i]));
+    for (uint32_t i = 0; i < count; i++)
         if (values[i] != 0)
-            values[i] = entry_of(bucket_of(h), h, 0);
-    }
+            values[i] = entry_of(words_at(values[i]), (uint32_t)(values[i] >> 32), 0);
     for (uint32_t i = 0; i < count; i++)
         touch(record_of(values[i]));
     for (uint32_t i = 0; i < count; i++) /* the key is behind the value */
