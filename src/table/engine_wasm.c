@@ -29,14 +29,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/size.h"
 #include "table/wasm_module.h"
 
 #define MEMORY_BYTES (UINT64_C(1) << 32)
 #define MODULES_MAX  64 /* of a tenant: each has a file */
 #define ENTRIES_MAX  65536
 #define AREA_KEEP    65536u
-#define PAGE_BYTES   4096u
-#define ROOM_PAGES   (KV_ROOM_BYTES / PAGE_BYTES)
+#define ROOM_PAGES   (KV_ROOM_BYTES / DOR_PAGE_BYTES)
 
 enum {
     RUNS_MAX = 4, /* of pages that are kept from call to call */
@@ -144,7 +144,8 @@ bind(struct jsc_context *context, char *error)
 static void
 learn_pages(struct wasm *wasm, struct wasm_library *library)
 {
-    uint32_t image_pages = (uint32_t)(library->image_bytes / PAGE_BYTES), kept = image_pages;
+    uint32_t image_pages = (uint32_t)(library->image_bytes / DOR_PAGE_BYTES),
+             kept = image_pages;
     library->run_count = image_pages != 0;
     library->runs[0] = (struct page_run){0, image_pages};
     bool known = mincore(wasm->base, KV_ROOM_BYTES, wasm->resident) == 0;
@@ -169,8 +170,8 @@ static bool
 drop_pages(const struct wasm *wasm, uint32_t first, uint32_t end)
 {
     return first == end || madvise(
-                               wasm->base + (size_t)first * PAGE_BYTES,
-                               (size_t)(end - first) * PAGE_BYTES, MADV_DONTNEED) == 0;
+                               wasm->base + (size_t)first * DOR_PAGE_BYTES,
+                               (size_t)(end - first) * DOR_PAGE_BYTES, MADV_DONTNEED) == 0;
 }
 
 /*
@@ -185,11 +186,11 @@ renew(struct wasm *wasm, struct wasm_library *library)
     uint32_t at = 0;
     for (uint32_t i = 0; i < library->run_count; i++) {
         const struct page_run *run = &library->runs[i];
-        uint8_t *begin = wasm->base + (size_t)run->first * PAGE_BYTES;
-        size_t bytes = (size_t)(run->end - run->first) * PAGE_BYTES;
+        uint8_t *begin = wasm->base + (size_t)run->first * DOR_PAGE_BYTES;
+        size_t bytes = (size_t)(run->end - run->first) * DOR_PAGE_BYTES;
         if (!drop_pages(wasm, at, run->first))
             return false;
-        if (run->first * (uint64_t)PAGE_BYTES >= library->image_bytes)
+        if (run->first * (uint64_t)DOR_PAGE_BYTES >= library->image_bytes)
             memset(begin, 0, bytes);
         else if (pread(library->image_fd, begin, bytes, 0) != (ssize_t)bytes)
             return false;
@@ -444,8 +445,8 @@ wasm_tenant_free(struct jsc_context *context)
 static bool
 write_image(struct wasm_library *library, const struct wasm_module *module)
 {
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    library->image_bytes = (module->image_bytes + page - 1) & ~(page - 1);
+    library->image_bytes =
+        base_round_down_u64(module->image_bytes + DOR_PAGE_BYTES - 1, DOR_PAGE_BYTES);
     if (module->image_bytes == 0)
         return true;
     library->image_fd = memfd_create("module", MFD_CLOEXEC);

@@ -371,9 +371,10 @@ function placeAll(count) {
   const words = I;
   for (let i = 0; i < count; i++) {
     const at = places[i], slot = slotOf(words, at, hashes[i]);
-    const ref = words[(at + 10 + slot) | 0], size = sizeIn(words, at, slot), next = words[at + 6];
-    sizes[i] = slot < 0 ? next : size;
-    places[i] = slot < 0 ? 0 : ref;
+    const there = words[(at + 10 + slot) | 0], size = sizeIn(words, at, slot), next = words[at + 6];
+    const ref = slot < 0 ? 0 : there; // a slot that is empty may still have the hash
+    sizes[i] = ref === 0 ? next : size;
+    places[i] = ref;
   }
 }
 

@@ -276,7 +276,7 @@ words_at(uint64_t place)
     return (const uint32_t *)(uintptr_t)(uint32_t)place;
 }
 
-/* Where a look-up of the number goes on whose ENTRY does not say all. */
+/* Where a look-up goes on whose ENTRY does not say all. */
 static const uint32_t *
 further(uint64_t entry)
 {
@@ -383,9 +383,10 @@ find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
         if (values[i] != 0)
             values[i] = entry_of(words_at(values[i]), (uint32_t)(values[i] >> 32), 0);
     for (uint32_t i = 0; i < count; i++)
-        touch(record_of(values[i]));
-    for (uint32_t i = 0; i < count; i++) /* the key is behind the value */
-        touch(record_of(values[i]) + 2 + (values[i] >> 34));
+        touch(further(values[i]));
+    for (uint32_t i = 0; i < count; i++)
+        if ((uint32_t)values[i] != 0) /* the key is behind the value */
+            touch(record_of(values[i]) + 2 + (values[i] >> 34));
     for (uint32_t i = 0; i < count; i++) {
         uint32_t ref = (uint32_t)values[i];
         const uint8_t *key = (const uint8_t *)keys[i].at;
