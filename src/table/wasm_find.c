@@ -363,8 +363,8 @@ struct key {
 };
 
 /*
- * The same for keys that are bytes. What is in a slot with the right hash may be another key's
- * record, or two records' places at once where two have it: has_key() tells, and may read anywhere.
+ * The same for keys that are bytes. What is in the first slot with the right hash may be another
+ * key's record: has_key() tells.
  */
 static void
 find_bytes_in_step(const struct key *keys, uint32_t count, uint64_t *values)
